@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 MENU_FILE = ROOT / "machines" / "menu.json"
 
 
+ALL_TOPPINGS = ("cheese", "meat", "veggies")
+
+
 @dataclass(frozen=True)
 class Machine:
     """One machine: ``topic`` is its input and its key in scenario files, ``module`` the program that runs it."""
@@ -23,6 +26,8 @@ class Machine:
     module: str
     next_topics: tuple[str, ...]
     default_work_ms: float
+    toppings: tuple[str, ...] = ()
+    """The lists of a recipe whose entries count as toppings for ``work_ms_per_topping``."""
 
     @property
     def done_topic(self) -> str:
@@ -33,12 +38,12 @@ MACHINES: tuple[Machine, ...] = (
     Machine("dough-machine", "machines.dough_machine", ("dough-shaper",), 1000.0),
     Machine("dough-shaper", "machines.dough_shaper", ("sauce-machine",), 500.0),
     Machine("sauce-machine", "machines.sauce_machine", ("cheese-machine",), 1000.0),
-    Machine("cheese-machine", "machines.cheese_grater", ("meat-machine",), 750.0),
-    Machine("meat-machine", "machines.meat_slicer", ("vegetables-machine",), 1000.0),
-    Machine("vegetables-machine", "machines.vegetables_slicer", ("oven-machine",), 1000.0),
-    Machine("oven-machine", "machines.oven", ("freezer-machine", "packaging-machine"), 1000.0),
-    Machine("freezer-machine", "machines.freezer", ("packaging-machine",), 1000.0),
-    Machine("packaging-machine", "machines.packaging_robot", ("pizza-done",), 1000.0),
+    Machine("cheese-machine", "machines.cheese_grater", ("meat-machine",), 750.0, ("cheese",)),
+    Machine("meat-machine", "machines.meat_slicer", ("vegetables-machine",), 1000.0, ("meat",)),
+    Machine("vegetables-machine", "machines.vegetables_slicer", ("oven-machine",), 1000.0, ("veggies",)),
+    Machine("oven-machine", "machines.oven", ("freezer-machine", "packaging-machine"), 1000.0, ALL_TOPPINGS),
+    Machine("freezer-machine", "machines.freezer", ("packaging-machine",), 1000.0, ALL_TOPPINGS),
+    Machine("packaging-machine", "machines.packaging_robot", ("pizza-done",), 1000.0, ALL_TOPPINGS),
 )
 """Dough to packaging, in the order that a frozen pizza visits them."""
 
