@@ -11,7 +11,7 @@ from harness.line import MENU_FILE
 
 
 class Recipe(BaseModel):
-    """One entry of the menu. ``cheese``, ``meat``, ``veggies`` are toppings; ``frozen`` pizzas pass the freezer."""
+    """A pizza of the menu: ``cheese``, ``meat``, ``veggies`` are toppings, ``frozen`` ones pass the freezer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

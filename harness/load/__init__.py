@@ -1,0 +1,1 @@
+"""Orders in: the schedule, and the driver that sends orders by it."""

@@ -1,6 +1,6 @@
 """The scenario: what is ordered, when, on which line settings, and what must hold afterwards.
 
-A scenario is a TOML file, read and validated once by ``load_scenario``; docs/scenarios.md describes every key.
+A scenario is a TOML file, read and validated once by ``load_scenario``; docs/scenarios.md has every key.
 """
 
 from harness.scenario.loader import load_scenario
