@@ -1,0 +1,243 @@
+"""Kafka, as every service of the line uses it: one consumer, one producer, one lock (PROTOCOL.md, rules 6 and 7).
+
+A Link runs two threads. The reader hands on each record as it arrives; the delivery thread hands on each
+acknowledgement. Both call back under the link's lock, so a service's state needs no other care, and nothing
+waits for a hand-over between threads: what a record causes is written by the thread that read it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from machines.runtime.logs import Log
+from machines.runtime.messages import Headers
+
+PARTITION = 0
+"""Every line topic is used through its partition 0."""
+
+_CLIENT = {
+    "socket.nagle.disable": True,
+    "reconnect.backoff.ms": 20,
+    "reconnect.backoff.max.ms": 500,
+    "retry.backoff.ms": 50,
+    "retry.backoff.max.ms": 500,
+    "topic.metadata.refresh.fast.interval.ms": 50,
+    "allow.auto.create.topics": False,
+}
+
+CONSUMER = {
+    **_CLIENT,
+    "enable.auto.commit": True,  # once a second, only what was stored: it says how far the machine is
+    "auto.commit.interval.ms": 1000,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "check.crcs": False,
+    "fetch.error.backoff.ms": 50,
+    "fetch.message.max.bytes": 4_194_304,
+}
+
+PRODUCER = {
+    **_CLIENT,
+    "acks": "all",
+    "enable.idempotence": True,
+    "linger.ms": 0,
+    "delivery.timeout.ms": 120_000,
+}
+
+OnAck = Callable[[int, int], None]
+"""Called with (offset, epoch microseconds) when the broker has acknowledged a record."""
+
+
+class LinkFailed(RuntimeError):
+    """The service cannot go on: its supervisor starts it again, and it reads back what it had done."""
+
+
+def now_us() -> int:
+    """Epoch microseconds."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One record as read. ``value`` and ``key`` are bytes or None."""
+
+    topic: str
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    message: Message
+
+    @property
+    def headers(self) -> dict[str, bytes]:
+        """Header values by name; where a name repeats, the last one counts."""
+        return {name: value for name, value in _pairs(self.message) if isinstance(value, bytes)}
+
+
+def _pairs(message: Message) -> list[tuple[str, str | bytes | None]]:
+    headers = message.headers() or []
+    return list(headers.items()) if isinstance(headers, dict) else headers
+
+
+def _read(message: Message) -> Read:
+    topic, offset = message.topic(), message.offset()
+    assert topic is not None
+    assert offset is not None
+    key, value = message.key(), message.value()
+    return Read(
+        topic,
+        offset,
+        key.encode() if isinstance(key, str) else key,
+        value.encode() if isinstance(value, str) else value,
+        message,
+    )
+
+
+class Link:
+    """A service's connection to the line.
+
+    The first failure of any kind, in any thread, is kept in ``failure`` and sends the process a SIGTERM, so that
+    there is one way out of it: see ``service.serve``.
+    """
+
+    def __init__(self, bootstrap_servers: str, group: str, log: Log) -> None:
+        self.lock = threading.RLock()
+        self.failure: str | None = None
+        self._closing = False
+        self._log = log
+        common = {"bootstrap.servers": bootstrap_servers, "error_cb": self._on_client_error}
+        self._consumer_config = {**CONSUMER, **common, "group.id": group}
+        self._consumer: Consumer | None = None
+        self._producer = Producer({**PRODUCER, **common})
+        self._threads: list[threading.Thread] = []
+
+    def wait_for_topics(self, topics: Iterable[str], timeout_s: float) -> None:
+        """Return once every topic exists. Raises LinkFailed, naming what is missing, after ``timeout_s`` seconds."""
+        deadline = time.monotonic() + timeout_s
+        wanted = set(topics)
+        missing = wanted
+        reason = ""
+        while True:
+            try:
+                found = self._producer.list_topics(timeout=max(0.1, min(2.0, deadline - time.monotonic()))).topics
+                missing = wanted - {name for name, topic in found.items() if topic.error is None}
+                reason = f"topics missing: {', '.join(sorted(missing))}"
+            except KafkaException as error:
+                reason = f"no broker answered: {error.args[0].str()}"
+                missing = wanted
+            if not missing:
+                return
+            if time.monotonic() >= deadline:
+                raise LinkFailed(f"not connected within {timeout_s:g} s: {reason}")
+            time.sleep(0.05)
+
+    def read_back(self, topics: Iterable[str]) -> Iterator[Read]:
+        """Every record of ``topics`` from the first to the current end. Records of one topic come in order."""
+        config = {**self._consumer_config, "enable.partition.eof": True, "fetch.wait.max.ms": 10}
+        open_topics = set(topics)
+        consumer = Consumer(config)
+        try:
+            consumer.assign([TopicPartition(topic, PARTITION, 0) for topic in open_topics])
+            while open_topics and not self._closing:
+                for message in consumer.consume(1000, timeout=0.02):
+                    error = message.error()
+                    if error is None:
+                        yield _read(message)
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        open_topics.discard(str(message.topic()))
+                    else:
+                        self._check(error)
+        finally:
+            consumer.close()
+
+    def follow(self, positions: dict[str, int], on_record: Callable[[Read, int], None]) -> None:
+        """Start the threads: read every topic of ``positions`` from its offset on.
+
+        ``on_record`` gets the record and the epoch microseconds of its arrival.
+        """
+        self._consumer = Consumer(self._consumer_config)
+        self._consumer.assign([TopicPartition(topic, PARTITION, at) for topic, at in positions.items()])
+        for name, target in (("reader", lambda: self._read_on(on_record)), ("delivery", self._deliver)):
+            thread = threading.Thread(target=self.guarded(target), name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, on_ack: OnAck) -> None:
+        """Write one record; ``on_ack`` is called under the lock. A failed delivery ends the service."""
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            at = now_us()
+            if error is not None:
+                self.fail(f"delivery to {topic} failed: {error.str()}")
+                return
+            with self.lock:
+                on_ack(message.offset() or 0, at)
+
+        self._producer.produce(topic, value, key, PARTITION, on_delivery=delivered, headers=headers)
+
+    def store(self, topic: str, offset: int) -> None:
+        """Let the next commit say that every record of ``topic`` below ``offset`` is settled."""
+        if self._consumer is not None:
+            self._consumer.store_offsets(offsets=[TopicPartition(topic, PARTITION, offset)])
+
+    def fail(self, reason: str) -> None:
+        """End the service with ``reason``; the first reason stays."""
+        if self.failure is None and not self._closing:
+            self.failure = reason
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def close(self) -> None:
+        """Stop reading, let what was written be acknowledged (5 s at most), commit, disconnect."""
+        self._closing = True
+        for thread in self._threads:
+            thread.join(2.0)
+        self._producer.flush(5.0)
+        if self._consumer is not None:
+            self._consumer.close()
+
+    def _read_on(self, on_record: Callable[[Read, int], None]) -> None:
+        consumer = self._consumer
+        assert consumer is not None
+        while not self._closing:
+            message = consumer.poll(0.5)
+            at = now_us()
+            if message is None:
+                continue
+            error = message.error()
+            if error is not None:
+                self._check(error)
+                continue
+            with self.lock:
+                on_record(_read(message), at)
+
+    def _deliver(self) -> None:
+        while not self._closing:
+            self._producer.poll(0.5)
+
+    def guarded(self, target: Callable[[], None]) -> Callable[[], None]:
+        """``target`` as a thread's body whose every exception ends the service."""
+
+        def body() -> None:
+            try:
+                target()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the service must end and say it
+                self.fail(f"{type(error).__name__}: {error}")
+
+        return body
+
+    def _check(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise LinkFailed(error.str())
+        self._log.warning("read error", reason=error.str())
+
+    def _on_client_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self.fail(f"fatal client error: {error.str()}")
+        else:
+            self._log.warning("client error", reason=error.str())
