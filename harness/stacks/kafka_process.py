@@ -119,6 +119,16 @@ class LocalKafka:
         admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
         wait_until(lambda: _answers(admin), START_TIMEOUT_S, f"an answer of Kafka at {self.bootstrap_servers}")
 
+    def facts(self) -> dict[str, object]:
+        """What an archive should know: versions, JVM options, and the settings that are not Kafka's defaults."""
+        settings = server_properties(self.data_dir, self.port, self._controller_port) | self._settings
+        return {
+            "kafka": find_kafka().version,
+            "java": find_java().version,
+            "jvm_options": [*JVM_OPTIONS, *self._jvm_options],
+            "settings": settings,
+        }
+
     def kill(self) -> None:
         """SIGKILL, and return when the process is gone. It stays down until ``start``."""
         self._supervisor.kill(NAME, restart=False)

@@ -36,6 +36,8 @@ def server_properties(data_dir: Path, port: int, controller_port: int) -> dict[s
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
         "group.initial.rebalance.delay.ms": "0",
+        # The default takes 128 MiB of the heap at the start, for compacting topics that this line does not have.
+        "log.cleaner.dedupe.buffer.size": str(2 * 1024 * 1024),
     }
 
 

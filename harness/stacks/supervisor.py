@@ -120,7 +120,9 @@ class Supervisor:
             existing = self._children.get(service.name)
             if existing is not None and existing.exit_code is None:
                 raise StackError(f"{service.name} is running already")
-            self._stopping.clear()
+            if self._stopping.is_set():  # a new life after stop()
+                self._stopping.clear()
+                self._failure = None
             self._start_watchdog()
             self._deaths_in_a_row[service.name] = 0
             self.restarts.setdefault(service.name, 0)
@@ -165,9 +167,18 @@ class Supervisor:
         with self._changed:
             child = self._children[name]
             child.ready = child.ready or any(child.service.is_ready(line) for line in child.tail.new_lines())
-        if not child.ready and child.exit_code is not None:
-            self._fail_start(name, f"{name} {_describe_exit(child.exit_code)} before it was ready")
-        return child.ready
+            if child.exit_code is None:
+                return child.ready
+            if self._is_restarted(child):
+                return False  # its next process counts
+            early = "" if child.ready else " before it was ready"
+            what = f"{name} {_describe_exit(child.exit_code)}{early}"
+        return self._fail_start(name, what)
+
+    def _is_restarted(self, child: _Child) -> bool:
+        """Whether the death of this process leads to a restart, as far as the number of restarts allows."""
+        was_up = child.ready or self.restarts[child.service.name] > 0
+        return was_up and child.service.restart and not child.expected_to_end
 
     def _fail_start(self, name: str, what: str) -> NoReturn:
         log_file = self._children[name].service.log_file
@@ -192,6 +203,13 @@ class Supervisor:
             raise failure
         raise StackError(f"watching over the services failed: {failure!r}") from failure
 
+    def require_running(self, name: str) -> None:
+        """For services whose readiness shows elsewhere than in their log: fail as ``wait_ready`` does if it ended."""
+        with self._changed:
+            child = self._children[name]
+        if child.exit_code is not None and not self._is_restarted(child):
+            self._fail_start(name, f"{name} {_describe_exit(child.exit_code)}")
+
     def pid(self, name: str) -> int:
         """Process id of the present process of ``name``. Raises StackError when it does not run."""
         with self._changed:
@@ -203,10 +221,11 @@ class Supervisor:
             return tuple(name for name, child in self._children.items() if child.exit_code is None)
 
     def kill(self, name: str, *, restart: bool = True) -> int:
-        """SIGKILL ``name``'s process and wait until it is gone; returns the pid it had.
+        """SIGKILL ``name``'s process; returns the pid it had.
 
         With ``restart`` its death is treated as any other: it is restarted and counted, where its ``restart``
-        flag allows. Without, it stays down until started again.
+        flag allows; this returns when the new process was launched (``wait_ready`` waits for the rest).
+        Without, it returns when the process is gone, and the service stays down until started again.
         """
         with self._changed:
             child = self._running(name)
@@ -214,6 +233,8 @@ class Supervisor:
             child.expected_to_end = not restart
             os.kill(child.process.pid, signal.SIGKILL)
             self._changed.wait_for(lambda: child.exit_code is not None)
+            if self._is_restarted(child):
+                self._changed.wait_for(lambda: self._children[name] is not child or self._failure is not None)
             return child.process.pid
 
     def _running(self, name: str) -> _Child:
@@ -294,7 +315,7 @@ class Supervisor:
         # It may have said so a moment ago, before anyone read it.
         child.ready = child.ready or any(service.is_ready(line) for line in child.tail.new_lines())
         if not child.ready and self.restarts[name] == 0:
-            return  # a failed start, which wait_ready() reports
+            return  # a failed start, which wait_ready() tells
         what = f"{name} {_describe_exit(child.exit_code)}"
         young = time.monotonic() - child.started < self._policy.young_s
         self._deaths_in_a_row[name] = self._deaths_in_a_row[name] + 1 if young else 1
