@@ -34,9 +34,7 @@ _CLIENT = {
 
 CONSUMER = {
     **_CLIENT,
-    "enable.auto.commit": True,  # once a second, only what was stored: it says how far the machine is
-    "auto.commit.interval.ms": 1000,
-    "enable.auto.offset.store": False,
+    "enable.auto.commit": False,
     "auto.offset.reset": "error",
     "check.crcs": False,
     "fetch.error.backoff.ms": 50,
@@ -50,6 +48,9 @@ PRODUCER = {
     "linger.ms": 0,
     "delivery.timeout.ms": 120_000,
 }
+
+COMMIT_INTERVAL_S = 1.0
+"""Committed offsets only tell observers how far a machine is: recovery never relies on them."""
 
 OnAck = Callable[[int, int], None]
 """Called with (offset, epoch microseconds) when the broker has acknowledged a record."""
@@ -110,6 +111,7 @@ class Link:
         self.lock = threading.RLock()
         self.failure: str | None = None
         self._closing = False
+        self._settled: dict[str, int] = {}
         self._log = log
         common = {"bootstrap.servers": bootstrap_servers, "error_cb": self._on_client_error}
         self._consumer_config = {**CONSUMER, **common, "group.id": group}
@@ -181,10 +183,9 @@ class Link:
 
         self._producer.produce(topic, value, key, PARTITION, on_delivery=delivered, headers=headers)
 
-    def store(self, topic: str, offset: int) -> None:
-        """Let the next commit say that every record of ``topic`` below ``offset`` is settled."""
-        if self._consumer is not None:
-            self._consumer.store_offsets(offsets=[TopicPartition(topic, PARTITION, offset)])
+    def settled(self, topic: str, offset: int) -> None:
+        """Every record of ``topic`` below ``offset`` is settled; the reader commits it. Under the lock."""
+        self._settled[topic] = offset
 
     def fail(self, reason: str) -> None:
         """End the service with ``reason``; the first reason stays."""
@@ -199,22 +200,34 @@ class Link:
             thread.join(2.0)
         self._producer.flush(5.0)
         if self._consumer is not None:
+            if self._settled:
+                self._commit(self._consumer)
             self._consumer.close()
 
     def _read_on(self, on_record: Callable[[Read, int], None]) -> None:
+        """The reader thread. It alone touches the consumer: calls from another thread can starve behind ``poll``."""
         consumer = self._consumer
         assert consumer is not None
+        committed_at = time.monotonic()
         while not self._closing:
             message = consumer.poll(0.5)
             at = now_us()
-            if message is None:
-                continue
-            error = message.error()
-            if error is not None:
-                self._check(error)
-                continue
-            with self.lock:
-                on_record(_read(message), at)
+            if message is not None:
+                error = message.error()
+                if error is None:
+                    with self.lock:
+                        on_record(_read(message), at)
+                else:
+                    self._check(error)
+            if self._settled and time.monotonic() - committed_at >= COMMIT_INTERVAL_S:
+                self._commit(consumer)
+                committed_at = time.monotonic()
+
+    def _commit(self, consumer: Consumer) -> None:
+        with self.lock:
+            settled, self._settled = self._settled, {}
+        offsets = [TopicPartition(topic, PARTITION, offset) for topic, offset in settled.items()]
+        consumer.commit(offsets=offsets, asynchronous=True)
 
     def _deliver(self) -> None:
         while not self._closing:

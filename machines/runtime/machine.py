@@ -169,7 +169,7 @@ class _Machine:
             case Bury(spoiled):
                 self._bury(spoiled)
             case Commit(offset):
-                self._link.store(self._spec.topic, offset)
+                self._link.settled(self._spec.topic, offset)
 
     def _begin(self, job: Job) -> None:
         if job.work_s <= 0:
