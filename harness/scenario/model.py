@@ -106,9 +106,7 @@ class LineSettings(Table):
         complete: dict[object, object] = {m.topic: {"work_ms": m.default_work_ms} for m in MACHINES}
         for topic, settings in given.items():
             known = complete.get(topic)
-            complete[topic] = (
-                known | settings if isinstance(known, dict) and isinstance(settings, dict) else settings
-            )
+            complete[topic] = known | settings if isinstance(known, dict) and isinstance(settings, dict) else settings
         return complete
 
     def capacity_of(self, topic: str) -> int:
@@ -178,7 +176,7 @@ class DriverSettings(Table):
         default=10.0, description="an order without an answer by then has an unknown outcome"
     )
     max_send_lag_p99_ms: Annotated[_Number, Field(gt=0, le=60_000)] = Field(
-        default=10.0, description="if orders leave later than this after they were due, the run is invalid"
+        default=50.0, description="if orders leave later than this after they were due, the run is invalid"
     )
 
 
