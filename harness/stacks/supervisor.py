@@ -203,6 +203,13 @@ class Supervisor:
             raise failure
         raise StackError(f"watching over the services failed: {failure!r}") from failure
 
+    @property
+    def watchdog_pid(self) -> int:
+        """Process id of the watchdog. Raises StackError when nothing was started yet."""
+        if self._watchdog is None:
+            raise StackError("the watchdog is not running")
+        return self._watchdog.pid
+
     def require_running(self, name: str) -> None:
         """For services whose readiness shows elsewhere than in their log: fail as ``wait_ready`` does if it ended."""
         with self._changed:
