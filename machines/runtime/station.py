@@ -219,7 +219,8 @@ class Station:
         if job.pizza_id in self._present or job.pizza_id in self._leaving:
             return self._settle(job.offset)
         if job.pizza_id not in self._handed_on:
-            topic = next((topic for topic, ids in self._written.items() if job.pizza_id in ids), None)
+            topics = (job.next_topic, *self._written)
+            topic = next((topic for topic in topics if job.pizza_id in self._written[topic]), None)
             if topic is None:
                 return None
             self._handed_on.add(job.pizza_id)
