@@ -7,13 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
-
 from harness.ksqldb.embedded.catalog import Catalog, Column, Definition
 from harness.ksqldb.embedded.errors import BAD_REQUEST, QUERY_ENDPOINT, SERVER_ERROR, Refusal, unsupported
 from harness.ksqldb.embedded.grammar import CreateAs, CreateStream, PullQuery, parse
 from harness.ksqldb.embedded.records import RecordSource, SourceFailure, UnknownTopic
-from harness.ksqldb.embedded.store import StreamTable
+from harness.ksqldb.embedded.store import StreamTable, open_database
 from harness.ksqldb.lexer import LexicalError, split
 
 VERSION = "7.6.1-embedded"
@@ -41,12 +39,8 @@ class Engine:
     """
 
     def __init__(self, records: RecordSource) -> None:
-        from harness.ksqldb.embedded.expressions import MACROS  # sqlglot is loaded where it is first needed
-
         self._records = records
-        self._database = duckdb.connect(":memory:", config={"threads": 2, "temp_directory": ""})
-        for macro in MACROS:
-            self._database.execute(macro)
+        self._database = open_database()
         self._catalog = Catalog()
         self._base: dict[str, StreamTable] = {}
         self._statuses: dict[str, dict[str, Any]] = {}
@@ -114,6 +108,7 @@ class Engine:
 
     def _plan(self, parsed: CreateStream | CreateAs | PullQuery, planned: Catalog) -> Definition | str:
         """What to do for a statement: make a source, or say why there is nothing to do."""
+        # sqlglot takes a quarter of a second to load: not before the first statement.
         from harness.ksqldb.embedded.plan import plan_query, plan_stream
 
         if isinstance(parsed, PullQuery):

@@ -18,13 +18,6 @@ from sqlglot.errors import SqlglotError
 from harness.ksqldb.embedded.catalog import BIGINT, BOOLEAN, INTEGER, NUMERIC, STRING, SqlType
 from harness.ksqldb.embedded.errors import Refusal, unsupported
 
-MACROS = (
-    "CREATE MACRO wrap32(x) AS CAST(((x + 2147483648) & 4294967295) - 2147483648 AS INTEGER)",
-    "CREATE MACRO wrap64(x) AS CAST(((x + 9223372036854775808::HUGEINT) & 18446744073709551615::HUGEINT)"
-    " - 9223372036854775808::HUGEINT AS BIGINT)",
-)
-"""DuckDB macros that the SQL made here calls: Java's integer overflow."""
-
 _COMPARISONS: dict[type[exp.Expression], str] = {
     exp.EQ: "=",
     exp.NEQ: "<>",

@@ -10,11 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from confluent_kafka import (
-    OFFSET_BEGINNING,
     Consumer,
     IsolationLevel,
     KafkaError,
@@ -32,8 +30,6 @@ ANSWER_TIMEOUT_S = 5.0
 SETTLE_AFTER_S = 1.0
 POLL_S = 0.1
 
-T = TypeVar("T")
-
 _log = logging.getLogger(__name__)
 
 
@@ -44,7 +40,7 @@ class KafkaSource:
         common: dict[str, Any] = {
             "bootstrap.servers": bootstrap_servers,
             "client.id": "ksqldb-embedded",
-            "reconnect.backoff.max.ms": 1000,
+            "reconnect.backoff.max.ms": 250,
             "error_cb": self._on_client_error,
             "logger": _log,
         }
@@ -91,18 +87,18 @@ class KafkaSource:
         return len(found.partitions)
 
     def follow(self, topic: str, sink: Sink) -> None:
-        partitions = self.partition_count(topic)
+        parts = [TopicPartition(topic, partition) for partition in range(self.partition_count(topic))]
+        first = self._offsets(parts, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         with self._changed:
             self._sinks.setdefault(topic, []).append(sink)
-            for partition in range(partitions):
-                self._next[topic, partition] = OFFSET_BEGINNING
+            self._next.update(first)
             self._assign = True
 
     def catch_up(self, topics: frozenset[str]) -> None:
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
         with self._changed:
             parts = [TopicPartition(*part) for part in self._next if part[0] in topics]
-        ends = self._ends(parts)
+        ends = self._offsets(parts, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
         def arrived() -> bool:
             return self._failure is not None or all(self._next[part] >= end for part, end in ends.items())
@@ -134,13 +130,13 @@ class KafkaSource:
         self._thread.join()
         self._consumer.close()
 
-    def _ends(self, parts: list[TopicPartition]) -> dict[tuple[str, int], int]:
-        """The offsets that follow the last readable record of each partition, asked of the broker now."""
+    def _offsets(self, parts: list[TopicPartition], which: OffsetSpec) -> dict[tuple[str, int], int]:
+        """The first offset of each partition, or the one after its last readable record, asked of the broker now."""
         if not parts:
             return {}
         try:
             answers = self._admin.list_offsets(
-                {part: OffsetSpec.latest() for part in parts},  # type: ignore[no-untyped-call]
+                dict.fromkeys(parts, which),
                 isolation_level=IsolationLevel.READ_COMMITTED,
                 request_timeout=ANSWER_TIMEOUT_S,
             )
@@ -183,8 +179,9 @@ class KafkaSource:
         reached: dict[tuple[str, int], int] = {}
         for message in messages:
             error = message.error()
-            part = (_known(message.topic), _known(message.partition))
-            offset = _known(message.offset)
+            topic, partition, offset = message.topic(), message.partition(), message.offset()
+            assert topic is not None and partition is not None and offset is not None  # noqa: PT018
+            part = (topic, partition)
             if error is None:
                 offsets, values = batches.setdefault(part, ([], []))
                 offsets.append(offset)
@@ -212,9 +209,3 @@ class KafkaSource:
             with self._changed:
                 self._failure = f"The Kafka client failed: {error}"
                 self._changed.notify_all()
-
-
-def _known(read: Callable[[], T | None]) -> T:
-    value = read()
-    assert value is not None
-    return value

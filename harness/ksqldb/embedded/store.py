@@ -21,6 +21,21 @@ processing_log = logging.getLogger("harness.ksqldb.embedded.processing")
 LOGGED_DROPS_PER_BATCH = 10
 LARGEST_BATCH = 50_000
 
+# Java's integer overflow, for the SQL that ``expressions`` makes. The argument is of the next wider type.
+_MACROS = (
+    "CREATE MACRO wrap32(x) AS CAST(((x + 2147483648) & 4294967295) - 2147483648 AS INTEGER)",
+    "CREATE MACRO wrap64(x) AS CAST(((x + 9223372036854775808::HUGEINT) & 18446744073709551615::HUGEINT)"
+    " - 9223372036854775808::HUGEINT AS BIGINT)",
+)
+
+
+def open_database() -> duckdb.DuckDBPyConnection:
+    """An empty database in memory, on two threads, that never writes to the disk."""
+    database = duckdb.connect(":memory:", config={"threads": 2, "temp_directory": ""})
+    for macro in _MACROS:
+        database.execute(macro)
+    return database
+
 
 class StreamTable:
     """A base stream: gathers the records of its topic and works them into DuckDB in batches.
