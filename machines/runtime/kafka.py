@@ -30,6 +30,7 @@ _CLIENT = {
     "retry.backoff.max.ms": 500,
     "topic.metadata.refresh.fast.interval.ms": 50,
     "allow.auto.create.topics": False,
+    "log_level": 0,  # librdkafka's own lines are not JSON; its errors come through the error callback
 }
 
 CONSUMER = {
@@ -51,6 +52,9 @@ PRODUCER = {
 
 COMMIT_INTERVAL_S = 1.0
 """Committed offsets only tell observers how far a machine is: recovery never relies on them."""
+
+ERROR_LOG_INTERVAL_S = 1.0
+"""While the broker is away, every attempt to connect fails: one line a second says it as well."""
 
 OnAck = Callable[[int, int], None]
 """Called with (offset, epoch microseconds) when the broker has acknowledged a record."""
@@ -111,6 +115,7 @@ class Link:
         self.lock = threading.RLock()
         self.failure: str | None = None
         self._closing = False
+        self._error_logged_at = 0.0
         self._settled: dict[str, int] = {}
         self._log = log
         common = {"bootstrap.servers": bootstrap_servers, "error_cb": self._on_client_error}
@@ -252,5 +257,8 @@ class Link:
     def _on_client_error(self, error: KafkaError) -> None:
         if error.fatal():
             self.fail(f"fatal client error: {error.str()}")
-        else:
+            return
+        now = time.monotonic()
+        if now - self._error_logged_at >= ERROR_LOG_INTERVAL_S:
+            self._error_logged_at = now
             self._log.warning("client error", reason=error.str())
