@@ -62,7 +62,8 @@ class DrainState:
     """Who is done. Feed it every record of the watched topics, each topic in its order, topics as they come.
 
     An order is resolved when it is on ``order-done``, or when it failed and none of its other pizzas is still on the
-    way. It fails when its own record is broken, or when a dead letter claims one of its pizzas.
+    way. It fails when its own record is broken, or when a dead letter claims one of its pizzas and that pizza is not
+    done all the same. A forged record can claim a pizza that is still on its way: then the order is not waited for.
     """
 
     def __init__(self) -> None:
@@ -118,7 +119,7 @@ class DrainState:
     def failed_orders(self) -> set[int]:
         """Orders that will never be done. They may still have pizzas on the way."""
         broken = {offset + 1 for offset in self._broken if offset < len(self._sizes)}
-        claimed = {self._order_of(pizza) for pizza in self._dead_pizzas}
+        claimed = {self._order_of(pizza) for pizza in self._dead_pizzas - self._done_pizzas}
         return broken | (claimed & self._undone)
 
     def open_orders(self) -> set[int]:
@@ -142,7 +143,8 @@ class DrainState:
         """Whether an order that is not done has failed and has nothing on the way any more."""
         first = self._first_pizzas()[order - 1]
         pizzas = set(range(first, first + self._sizes[order - 1]))
-        return bool(pizzas & self._dead_pizzas) and pizzas <= self._dead_pizzas | self._done_pizzas
+        rest = pizzas - self._done_pizzas
+        return bool(rest) and rest <= self._dead_pizzas
 
     def _order_of(self, pizza: int) -> int:
         """The order that holds the pizza; 0 if none does."""

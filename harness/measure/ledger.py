@@ -100,7 +100,8 @@ def build_ledger(facts: Facts, *, ended: bool = True) -> Ledger:
     dead, claimed = _dead_lettered(facts, last_seen)
     missing = ~done & ~dead
 
-    claimed_orders = orders.orders_of(claimed)
+    # As the line sees it: a claim fails an order unless the pizza is done all the same.
+    claimed_orders = orders.orders_of(claimed[~done[claimed - 1]])
     failed = np.union1d(np.setdiff1d(claimed_orders, done_orders), orders.broken).astype(np.int64)
     unfinished = np.setdiff1d(known_orders, np.union1d(done_orders, failed))
     by_topic = _by_last_seen(np.flatnonzero(missing) + 1, last_seen)

@@ -52,10 +52,13 @@ def test_a_failed_order_is_open_until_its_other_pizzas_have_left_the_line() -> N
     assert state.open_orders() == {2}
 
 
-def test_a_dead_letter_whose_pizza_was_done_all_the_same_fails_no_finished_order() -> None:
+def test_a_dead_letter_whose_pizza_was_done_all_the_same_fails_no_order() -> None:
     state = state_of(1)
     state.dead_letter("oven-machine", 0, claimed=1)
     state.pizza_done(1)
+    assert state.failed_orders() == set()
+    assert state.open_orders() == {1}
+
     state.order_done(1)
 
     assert state.failed_orders() == set()
