@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from harness.line import MENU_FILE
+MENU_FILE = Path(__file__).resolve().parents[1] / "machines" / "menu.json"
 
 
 class Recipe(BaseModel):

@@ -172,12 +172,14 @@ class _Run:
         on_progress(self._begun, self._finished)
 
     def _session(self) -> aiohttp.ClientSession:
+        timeout_s = self._settings.request_timeout_s
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(self._note_sending)
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_KEEP_ALIVE_S),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=self._settings.request_timeout_s),
+            # aiohttp rounds up the timeouts that are above its threshold
+            timeout=aiohttp.ClientTimeout(total=timeout_s, ceil_threshold=timeout_s),
             trace_configs=[trace],
         )
 
