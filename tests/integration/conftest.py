@@ -1,4 +1,4 @@
-"""A real Kafka for the integration tests: one for the session, or a fresh one for a single test."""
+"""A fresh Kafka for a single test; the one that the session shares is in tests/conftest.py."""
 
 from __future__ import annotations
 
@@ -8,14 +8,6 @@ from pathlib import Path
 import pytest
 
 from harness.stacks.kafka_process import LocalKafka
-
-
-@pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
-    """A broker shared by the whole session: use topic names of your own, and do not kill it."""
-    folder = tmp_path_factory.mktemp("kafka")
-    with LocalKafka(folder / "data", log_file=folder / "kafka.log") as broker:
-        yield broker
 
 
 @pytest.fixture
