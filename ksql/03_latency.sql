@@ -1,6 +1,6 @@
 -- Latencies, in milliseconds. What has begun and not ended has null for its end and its latency.
 
--- From the start of an order's processing until its last pizza is done.
+-- From the start of an order until its last pizza is done.
 CREATE TABLE IF NOT EXISTS order_latency AS
 SELECT
     p.orderId AS orderId,
@@ -12,7 +12,7 @@ FROM order_processing_table p
 LEFT JOIN order_done_table d ON p.orderId = d.orderId
 EMIT CHANGES;
 
--- From a pizza's dispatch until it is packaged. Each column is named, because ksqlDB would call two of
+-- From the dispatch of a pizza until it is packaged. Each column is named, because ksqlDB would call two of
 -- them S_PIZZAID and S_ORDERID: both sides of the join have columns of these names.
 CREATE TABLE IF NOT EXISTS pizza_latency AS
 SELECT

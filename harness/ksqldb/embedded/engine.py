@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from harness.ksqldb.embedded.catalog import Catalog, Column, Definition
@@ -104,7 +105,10 @@ class Engine:
         self._catch_up(pull.topics)
         values = " || ',' || ".join(f"coalesce(to_json(c{i})::VARCHAR, 'null')" for i in range(len(pull.columns)))
         sql = f"SELECT {_quoted(before + '[')} || {values} || {_quoted(']' + after)} AS line FROM ({pull.sql})"
-        return Rows(pull.columns, self._blocks(sql))
+        blocks = self._blocks(sql)
+        # The query starts here, so that what it fails on at once is answered as an error.
+        first = next(blocks, b"")
+        return Rows(pull.columns, chain([first], blocks))
 
     def _plan(self, parsed: CreateStream | CreateAs | PullQuery, planned: Catalog) -> Definition | str:
         """What to do for a statement: make a source, or say why there is nothing to do."""
@@ -139,11 +143,12 @@ class Engine:
         message = f"{kind.capitalize()} created"
         if step.topic is not None:
             table = StreamTable(source, step.topic, self._database)
-            self._base[source.name] = table
             try:
                 self._records.follow(step.topic, table)
             except (SourceFailure, UnknownTopic) as error:
-                raise Refusal(str(error), code=SERVER_ERROR) from error
+                table.drop()
+                raise Refusal(f"{step.topic}: {error}", code=SERVER_ERROR, statement=statement) from error
+            self._base[source.name] = table
         else:
             self._database.execute(f"CREATE VIEW {source.relation} AS {step.query}")
             query_id = f"{step.query_prefix}_{source.name}_{self._commands + 1}"

@@ -209,6 +209,8 @@ def _outputs(select: exp.Select, scope: _Scope, compile_: Callable[[exp.Expressi
             name = f"KSQL_COL_{generated}"
             generated += 1
         outputs.append(_Output(name, value, column_name, source_alias))
+    if not outputs:
+        raise Refusal("Syntax error: the SELECT names no columns")
     names = [output.name for output in outputs]
     for name in names:
         if names.count(name) > 1:

@@ -133,10 +133,13 @@ def _media(request: Request, *offered: str, anything: bool = True) -> str:
 
 
 async def _object(request: Request) -> dict[str, Any]:
-    if int(request.headers.get("content-length", "0") or "0") > LARGEST_BODY:
-        raise Refusal(f"The request is larger than {LARGEST_BODY} bytes.", code=BAD_REQUEST)
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > LARGEST_BODY:
+            raise Refusal(f"The request is larger than {LARGEST_BODY} bytes.", code=BAD_REQUEST)
     try:
-        body = orjson.loads(await request.body())
+        body = orjson.loads(content)
     except ValueError as error:
         raise Refusal(f"The body is not JSON: {error}", code=BAD_REQUEST) from error
     if not isinstance(body, dict):

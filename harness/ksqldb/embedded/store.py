@@ -62,6 +62,10 @@ class StreamTable:
         """How many records could not be read as this stream's columns."""
         return self._dropped
 
+    def drop(self) -> None:
+        """Take the table out of the database again."""
+        self._connection.execute(f"DROP TABLE {self.source.relation}")
+
     def accept(self, chunk: Chunk) -> None:
         with self._put_aside:
             seen = self._next_offset.get(chunk.partition, 0)

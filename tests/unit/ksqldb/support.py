@@ -23,8 +23,15 @@ class MemoryTopics:
 
     def __init__(self, topics: Iterable[str], partitions: int = 1) -> None:
         self.failure: str | None = None
-        self._values: dict[str, list[list[bytes | None]]] = {t: [[] for _ in range(partitions)] for t in topics}
-        self._sinks: dict[str, list[Sink]] = {topic: [] for topic in self._values}
+        self.failure_to_follow: str | None = None
+        self._values: dict[str, list[list[bytes | None]]] = {}
+        self._sinks: dict[str, list[Sink]] = {}
+        for topic in topics:
+            self.create(topic, partitions)
+
+    def create(self, topic: str, partitions: int) -> None:
+        self._values[topic] = [[] for _ in range(partitions)]
+        self._sinks[topic] = []
 
     def send(self, topic: str, *records: Any, partition: int = 0) -> None:
         """Append records: bytes and None as they are, anything else as JSON. They arrive together."""
@@ -47,6 +54,8 @@ class MemoryTopics:
 
     def follow(self, topic: str, sink: Sink) -> None:
         """As Kafka's does: all sinks of the topic are given its records again from the first one on."""
+        if self.failure_to_follow is not None:
+            raise SourceFailure(self.failure_to_follow)
         self._sinks[topic].append(sink)
         for other in self._sinks[topic]:
             for partition, log in enumerate(self._values[topic]):

@@ -81,7 +81,7 @@ def test_a_request_with_one_bad_statement_changes_nothing(bench: Bench) -> None:
         ("CREATE TABLE x AS SELECT id, id AS b, MAX(n) FROM events GROUP BY id;", "more than once"),
         ("CREATE TABLE x AS SELECT id, n, MAX(n) FROM events GROUP BY id, n;", "GROUP BY anything but one column"),
         ("CREATE TABLE x AS SELECT id, MAX(n) FROM events GROUP BY id HAVING MAX(n) > 1;", "HAVING"),
-        ("CREATE TABLE x AS SELECT id, MAX(n) FROM events WINDOW TUMBLING (SIZE 1 HOUR) GROUP BY id;", "."),
+        ("CREATE TABLE x AS SELECT id, MAX(n) FROM events WINDOW TUMBLING (SIZE 1 HOUR) GROUP BY id;", "WINDOW"),
         ("CREATE TABLE x AS SELECT id, COUNT(*) FROM events GROUP BY id;", "COUNT"),
         ("CREATE TABLE x AS SELECT id, MAX(MIN(n)) FROM events GROUP BY id;", "cannot be nested"),
         ("CREATE TABLE x AS SELECT id, MAX(l) FROM events GROUP BY id;", "MAX of ARRAY<INTEGER>"),
@@ -101,7 +101,8 @@ def test_a_request_with_one_bad_statement_changes_nothing(bench: Bench) -> None:
         ("DROP STREAM events;", "DROP"),
         ("SHOW STREAMS;", "SHOW"),
         ("nonsense;", "Syntax error"),
-        ("CREATE STREAM x AS SELECT FROM;", "."),
+        ("CREATE STREAM x AS SELECT FROM;", "Syntax error"),
+        ("CREATE STREAM x AS SELECT FROM events;", "names no columns"),
         ("CREATE", "Syntax error"),
     ],
 )
@@ -130,8 +131,9 @@ def test_what_is_wrong_or_not_supported_is_refused_with_the_reason(bench: Bench,
         ("SELECT * FROM t WHERE n LIKE 'x';", "LIKE"),
         ("SELECT * FROM t WHERE n = NULL;", "NULL"),
         ("SELECT * FROM t WHERE id = (SELECT 1);", "SUBQUERY"),
-        ("SELECT * FROM t, u;", "."),
-        ("SELECT * FROM read_csv('/etc/passwd');", "."),
+        ("SELECT * FROM t, u;", "JOINS"),
+        ("SELECT * FROM read_csv('/etc/passwd');", "reading from"),
+        ("SELECT FROM t;", "names no columns"),
         ("SELECT rowtime FROM t;", "ROWTIME"),
     ],
 )
@@ -152,7 +154,7 @@ def test_a_select_sent_to_the_statement_endpoint_is_refused_with_its_own_code(be
 
 def test_tables_of_different_partition_counts_are_not_joined() -> None:
     bench = Bench(["events"])
-    bench.topics._values["wide"], bench.topics._sinks["wide"] = [[], []], []
+    bench.topics.create("wide", partitions=2)
     bench.run(EVENTS + TABLE + EVENTS.replace("STREAM events", "STREAM wide").replace("'events'", "'wide'"))
     bench.run("CREATE TABLE w AS SELECT id, MIN(n) AS n FROM wide GROUP BY id;")
     body = bench.refusal("CREATE TABLE x AS SELECT a.id AS id FROM t a LEFT JOIN w b ON a.id = b.id;")
@@ -165,3 +167,13 @@ def test_reading_from_anywhere_but_the_earliest_record_is_refused(bench: Bench) 
         bench.client.execute(EVENTS, {"auto.offset.reset": "latest"})
     with pytest.raises(KsqlError, match=r"some\.other\.property"):
         bench.client.execute(EVENTS, {"some.other.property": "1"})
+
+
+def test_a_stream_that_could_not_be_followed_can_be_created_when_the_broker_is_back(bench: Bench) -> None:
+    bench.topics.failure_to_follow = "the broker is gone"
+    with pytest.raises(KsqlError, match=r"50000(?s:.)*the broker is gone"):
+        bench.run(EVENTS)
+    bench.topics.failure_to_follow = None
+    bench.run(EVENTS + TABLE)
+    bench.send("events", {"id": 1, "n": 2})
+    assert bench.rows("t") == [[1, 2]]

@@ -223,7 +223,7 @@ sent = st.tuples(st.just("events"), event) | st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.lists(sent, max_size=6), max_size=4))
 def test_tables_are_what_a_plain_reading_of_the_records_gives(batches: list[list[tuple[str, Any]]]) -> None:
     bench = Bench(["events", "others"])
