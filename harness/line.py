@@ -12,8 +12,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout that the harness runs from."""
 
-MENU_FILE = ROOT / "machines" / "menu.json"
-
 
 ALL_TOPPINGS = ("cheese", "meat", "veggies")
 
