@@ -16,9 +16,11 @@ from types import TracebackType
 
 from harness.line import MACHINES, ROOT
 from harness.scenario import LineSettings
+from harness.stacks import kafka_process
 from harness.stacks.base import Endpoints
 from harness.stacks.kafka_process import LocalKafka
 from harness.stacks.ports import HOST, chosen_port
+from harness.stacks.signals import signals_deferred
 from harness.stacks.supervisor import Service, Supervisor
 from harness.waiting import wait_until
 
@@ -135,8 +137,11 @@ class LocalStack:
         return self._supervisor.pid(service)
 
     def reset(self) -> None:
-        self._supervisor.stop()
-        self.kafka.stop()
+        with signals_deferred():
+            # The broker last: services that lose it would end with errors in their logs.
+            self._supervisor.stop([name for name in self._supervisor.started() if name != kafka_process.NAME])
+            self.kafka.stop()
+            self._supervisor.stop()
         shutil.rmtree(self.kafka.data_dir, ignore_errors=True)
 
     def down(self) -> None:

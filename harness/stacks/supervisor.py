@@ -227,6 +227,11 @@ class Supervisor:
         with self._changed:
             return tuple(name for name, child in self._children.items() if child.exit_code is None)
 
+    def started(self) -> tuple[str, ...]:
+        """Names of all services that were started, alive or not, in that order."""
+        with self._changed:
+            return tuple(self._children)
+
     def kill(self, name: str, *, restart: bool = True) -> int:
         """SIGKILL ``name``'s process; returns the pid it had.
 
