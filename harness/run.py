@@ -125,7 +125,7 @@ class _Run:
         verdicts = self._verdicts(summary)
         if failure is None:
             failure = _thresholds_failed(verdicts)
-        facts = dict(self._stack.facts())
+        facts: dict[str, Any] = dict(self._stack.facts())
         if any(facts.get("restarts", {}).values()):
             self._marks.append("services_restarted")
         with self._phase("stop", "Stopping the stack"):
