@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from harness.line import DEAD_LETTER, DONE_TOPICS, MACHINE_TOPICS
-from harness.measure.events import MISSING, Events, Ints, header, header_us, id_in, ids
+from harness.measure.events import MISSING, Events, Ints, distinct, header, header_us, id_in, ids
 from harness.measure.orders import OrderBook
 
 
@@ -41,10 +41,13 @@ class Facts:
     orders: OrderBook
     dead_letters: tuple[DeadLetter, ...]
     sightings: dict[str, Sightings]
+    _seen: dict[str, Ints] = field(default_factory=dict, repr=False, compare=False)
 
     def seen(self, topic: str) -> Ints:
         """The distinct ids of a topic, ascending."""
-        return np.unique(self.sightings[topic].ids)
+        if topic not in self._seen:
+            self._seen[topic] = distinct(self.sightings[topic].ids)[0]
+        return self._seen[topic]
 
 
 _ORDER_ID = ("order-processing", "order-done")
@@ -65,15 +68,15 @@ def read_facts(events: Events) -> Facts:
         dead.get("order-stack", ()),
     )
     sightings = {
-        topic: _sightings(events, topic, field, dead.get(topic, set()))
-        for topics, field in ((_ORDER_ID, "orderId"), (_PIZZA_ID, "pizzaId"))
+        topic: _sightings(events, topic, id_field, dead.get(topic, set()))
+        for topics, id_field in ((_ORDER_ID, "orderId"), (_PIZZA_ID, "pizzaId"))
         for topic in topics
     }
     return Facts(orders, letters, sightings)
 
 
-def _sightings(events: Events, topic: str, field: str, dead: set[int]) -> Sightings:
-    found = ids(events, topic, field)
+def _sightings(events: Events, topic: str, id_field: str, dead: set[int]) -> Sightings:
+    found = ids(events, topic, id_field)
     # A -done record has no at-us; its times are the stages' matter.
     timed = topic not in DONE_TOPICS
     at_us = (

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from harness.line import MACHINE_TOPICS, MACHINES
-from harness.measure.events import Ints
+from harness.measure.events import Ints, distinct
 from harness.measure.facts import DeadLetter, Facts
 
 Ranges = tuple[tuple[int, int], ...]
@@ -107,8 +107,8 @@ def build_ledger(facts: Facts, *, ended: bool = True) -> Ledger:
     by_topic = _by_last_seen(np.flatnonzero(missing) + 1, last_seen)
 
     pizza_done = facts.sightings["pizza-done"].ids
-    twice = np.unique(pizza_done, return_counts=True)
-    duplicates = {topic: len(seen.ids) - len(np.unique(seen.ids)) for topic, seen in facts.sightings.items()}
+    repeated = np.delete(pizza_done, distinct(pizza_done)[1])
+    duplicates = {topic: len(seen.ids) - len(facts.seen(topic)) for topic, seen in facts.sightings.items()}
     return Ledger(
         orders_accepted=len(known_orders),
         orders_broken=len(orders.broken),
@@ -122,7 +122,7 @@ def build_ledger(facts: Facts, *, ended: bool = True) -> Ledger:
         unfinished_orders=tuple(_unfinished(facts, unfinished, last_seen, missing)),
         lost=by_topic if ended else {},
         open={} if ended else by_topic,
-        duplicate_pizzas=as_ranges(twice[0][twice[1] > 1]),
+        duplicate_pizzas=as_ranges(np.unique(repeated)),
         duplicates=_nonzero(duplicates),
         unknown=_nonzero({topic: _unknown(facts, topic) for topic in facts.sightings}),
         unreadable=_nonzero({topic: seen.unreadable for topic, seen in facts.sightings.items()}),

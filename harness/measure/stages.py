@@ -10,7 +10,7 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from harness.line import MACHINE_TOPICS, MACHINES
-from harness.measure.events import MISSING, Events, Ints, header_us, ids
+from harness.measure.events import MISSING, Events, Ints, distinct, header_us, ids
 from harness.measure.facts import Facts
 
 pc: Any = pyarrow.compute
@@ -74,7 +74,7 @@ def read_stages(events: Events, facts: Facts) -> pa.Table:
 def _visits(events: Events, facts: Facts, machine: int) -> dict[str, Ints]:
     topic, done_topic = MACHINES[machine].topic, MACHINES[machine].done_topic
     brought = facts.sightings[topic]
-    brought_ids, first = np.unique(brought.ids, return_index=True)
+    brought_ids, first = distinct(brought.ids)
 
     signalled = ids(events, done_topic, "pizzaId")
     headers = events.topic(done_topic, ["headers"])
@@ -83,10 +83,11 @@ def _visits(events: Events, facts: Facts, machine: int) -> dict[str, Ints]:
     # Those with times first, then by offset: the first of each pizza is the one to keep.
     order = np.lexsort((np.arange(len(signalled)), timeless))
     order = order[signalled[order] != MISSING]
-    signalled_ids, kept = np.unique(signalled[order], return_index=True)
+    signalled_ids, kept = distinct(signalled[order])
     kept = order[kept]
 
-    pizza_ids = np.union1d(brought_ids, signalled_ids)
+    same = np.array_equal(brought_ids, signalled_ids)
+    pizza_ids = brought_ids if same else np.union1d(brought_ids, signalled_ids)
     out = {name: np.full(len(pizza_ids), MISSING, dtype=np.int64) for name in ("sent_us", *TIMES)}
     out["sent_us"][np.searchsorted(pizza_ids, brought_ids)] = brought.at_us[first]
     rows = np.searchsorted(pizza_ids, signalled_ids)

@@ -25,7 +25,7 @@ from harness.analysis.line_model import (
 from harness.analysis.statistics import maximum_or_none, percentile_or_none
 from harness.line import MACHINE_TOPICS
 from harness.measure.collect import Collected, LatencyTable
-from harness.measure.events import MISSING, Ints
+from harness.measure.events import MISSING, Ints, distinct
 from harness.measure.facts import Facts
 from harness.measure.ledger import Ledger, count
 from harness.menu import Recipe
@@ -203,7 +203,7 @@ def _line_figures(
 def _packed_us(facts: Facts, load: NDArray[np.bool_]) -> Ints:
     """When each distinct pizza of the load was done first."""
     seen = facts.sightings["pizza-done"]
-    ids, first = np.unique(seen.ids, return_index=True)
+    ids, first = distinct(seen.ids)
     mine = np.isin(facts.orders.orders_of(ids), facts.orders.order_ids[load])
     times: Ints = seen.at_us[first[mine]]
     known: Ints = times[times != MISSING]
@@ -216,7 +216,7 @@ def _as_dispatched(
     """The load's pizzas as the line model takes them, in the order in which they came to the first machine."""
     orders = facts.orders
     sighted = facts.sightings[MACHINE_TOPICS[0]].ids
-    ids, first = np.unique(sighted, return_index=True)
+    ids, first = distinct(sighted)
     ids = ids[np.argsort(first)]  # by first sighting
     ids = ids[np.isin(orders.orders_of(ids), orders.order_ids[load])]
     if len(ids) < orders.sizes[load].sum():
