@@ -54,8 +54,8 @@ def main() -> None:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
-    except KafkaException as error:
-        log.error("failed", reason=error.args[0].str())
+    except (KafkaException, TimeoutError) as error:
+        log.error("failed", reason=error.args[0].str() if isinstance(error, KafkaException) else str(error))
         sys.exit(1)
     log.info("ready", topics=len(TOPICS), created=len(wanted))
 
@@ -65,9 +65,9 @@ def _topics(admin: AdminClient, deadline: float) -> set[str]:
     while True:
         try:
             return set(admin.list_topics(timeout=2.0).topics)
-        except KafkaException:
+        except KafkaException as error:
             if time.monotonic() >= deadline:
-                raise
+                raise TimeoutError(f"no broker answered: {error.args[0].str()}") from None
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Read:
     """One record as read. ``value`` and ``key`` are bytes or None."""
 

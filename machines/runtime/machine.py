@@ -159,17 +159,16 @@ class _Machine:
                 self._carry_out(action)
 
     def _carry_out(self, action: Action) -> None:
-        match action:
-            case Work(job):
-                self._begin(job)
-            case HandOn(job):
-                self._hand_on(job)
-            case Signal():
-                self._signal(action)
-            case Bury(spoiled):
-                self._bury(spoiled)
-            case Commit(offset):
-                self._link.settled(self._spec.topic, offset)
+        if isinstance(action, Work):
+            self._begin(action.job)
+        elif isinstance(action, HandOn):
+            self._hand_on(action.job)
+        elif isinstance(action, Signal):
+            self._signal(action)
+        elif isinstance(action, Commit):
+            self._link.settled(self._spec.topic, action.offset)
+        else:
+            self._bury(action.spoiled)
 
     def _begin(self, job: Job) -> None:
         if job.work_s <= 0:

@@ -48,17 +48,17 @@ class Job:
     handed_off_us: int = 0
 
 
-# Events
+# Events and actions are values; they are not declared frozen because that makes each three times as dear to make.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrived:
     """A sound pizza record was read from the input topic."""
 
     job: Job
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Spoiled:
     """A broken record was read; the ids are what it claims, if anything."""
 
@@ -68,7 +68,7 @@ class Spoiled:
     content: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Freed:
     """``pizza_id`` was seen on the ``-done`` topic of the machine behind ``next_topic``."""
 
@@ -77,21 +77,21 @@ class Freed:
     now_us: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CaughtUp:
     """Everything that was in the topics at the start has been told."""
 
     now_us: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Worked:
     """The work that was begun is finished."""
 
     now_us: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HandedOn:
     """The broker acknowledged the pizza's record on the next topic."""
 
@@ -99,14 +99,14 @@ class HandedOn:
     now_us: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Signalled:
     """The broker acknowledged the ``-done`` record that belongs to the input record at ``offset``."""
 
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Buried:
     """The broker acknowledged the dead letter for the input record at ``offset``."""
 
@@ -116,17 +116,17 @@ class Buried:
 # Actions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Work:
     job: Job
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HandOn:
     job: Job
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Signal:
     """Write ``-done``. ``job`` carries the times; without it the record is marked as recovered."""
 
@@ -136,14 +136,14 @@ class Signal:
     job: Job | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Bury:
     """Write the broken record to ``dead-letter``."""
 
     spoiled: Spoiled
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Commit:
     """Every input record below ``offset`` is settled."""
 
