@@ -17,6 +17,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import compress
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -59,29 +61,49 @@ class JsonDecoder:
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Decode a batch. One bad record never affects another."""
-        rows: list[list[Any]] = []
+        records: list[dict[str, Any]] = []
         places: list[int] = []
-        exact: list[int] = []
+        unclean: set[int] = set()
+        stand_in: dict[str, Any] = {}
         for place, value in enumerate(values):
             if value is None:
                 continue
             try:
-                fields = orjson.loads(value)
+                record = orjson.loads(value)
             except ValueError:
-                fields = None
-                exact.append(place)
-            if type(fields) is dict:
-                rows.append([fields.get(name) for name in self._lookup(tuple(fields))])
-                places.append(place)
-            elif fields is not None:
-                exact.append(place)
-        columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in self._names]
-        unclean = self._unclean_rows(columns)
-        if not unclean and not exact:
-            return Decoded(columns, len(rows))
-        exact = sorted(exact + [places[row] for row in unclean])
-        kept = {place: row for row, place in enumerate(places) if row not in unclean}
-        return self._with_exact(values, rows, kept, exact)
+                record = False  # no record, and no null either
+            if type(record) is dict:
+                stand_in = record
+            elif record is None:
+                continue
+            else:
+                # Another record keeps its place until it is read exactly.
+                unclean.add(len(records))
+                record = stand_in
+            records.append(record)
+            places.append(place)
+        columns = self._by_column(records)
+        unclean |= self._unclean_rows(columns)
+        if not unclean:
+            return Decoded(columns, len(records))
+        dropped = []
+        stays = [True] * len(records)
+        for row in sorted(unclean):
+            place = places[row]
+            value = values[place]
+            assert value is not None
+            try:
+                coerced = self.coerce(value)
+            except Unreadable as reason:
+                dropped.append((place, str(reason)))
+                coerced = None
+            if coerced is None:
+                stays[row] = False
+                continue
+            for column, item in zip(columns, coerced, strict=True):
+                column[row] = item
+        columns = [list(compress(column, stays)) for column in columns]
+        return Decoded(columns, sum(stays), dropped)
 
     def coerce(self, value: bytes) -> list[Any] | None:
         """One record by ksqlDB's rules, whatever its types; None for a null. Raises Unreadable."""
@@ -98,25 +120,14 @@ class JsonDecoder:
         except RecursionError as error:
             raise Unreadable("The JSON is nested too deeply.") from error
 
-    def _with_exact(
-        self, values: Sequence[bytes | None], rows: list[list[Any]], kept: dict[int, int], exact: list[int]
-    ) -> Decoded:
-        """The clean rows and the coerced ones, in the order of the batch."""
-        coerced: dict[int, list[Any]] = {}
-        dropped: list[tuple[int, str]] = []
-        for place in exact:
-            value = values[place]
-            assert value is not None
-            try:
-                row = self.coerce(value)
-            except Unreadable as reason:
-                dropped.append((place, str(reason)))
-                continue
-            if row is not None:
-                coerced[place] = row
-        merged = [coerced[p] if p in coerced else rows[kept[p]] for p in sorted([*kept, *coerced])]
-        columns = [list(column) for column in zip(*merged, strict=True)] or [[] for _ in self._names]
-        return Decoded(columns, len(merged), dropped)
+    def _by_column(self, records: list[dict[str, Any]]) -> list[list[Any]]:
+        """The values of each column. Records of one shape, which is the usual case, are read a column at a time."""
+        lookups = {self._lookup(shape) for shape in set(map(tuple, records))}
+        if len(lookups) == 1:
+            (names,) = lookups
+            return [[None] * len(records) if name is None else list(map(itemgetter(name), records)) for name in names]
+        rows = [[None if name is None else record[name] for name in self._lookup(tuple(record))] for record in records]
+        return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in self._names]
 
     def _lookup(self, names: tuple[str, ...]) -> tuple[str | None, ...]:
         """For each column the field of a record with these field ``names`` that holds it."""

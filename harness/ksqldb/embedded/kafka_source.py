@@ -177,22 +177,26 @@ class KafkaSource:
         """Give the messages of one batch to the sinks; the topics that had any."""
         batches: dict[tuple[str, int], tuple[list[int], list[bytes | None]]] = {}
         reached: dict[tuple[str, int], int] = {}
-        for message in messages:
+        last: tuple[str, int] | None = None
+        for message in messages:  # runs for every record of the line: cheap things only
             error = message.error()
-            topic, partition, offset = message.topic(), message.partition(), message.offset()
-            assert topic is not None and partition is not None and offset is not None  # noqa: PT018
-            part = (topic, partition)
+            # A message that was delivered, and an end of a partition, have all three.
+            part: tuple[str, int] = (message.topic(), message.partition())  # type: ignore[assignment]
+            offset: int = message.offset()  # type: ignore[assignment]
             if error is None:
-                offsets, values = batches.setdefault(part, ([], []))
+                if part != last:
+                    offsets, values = batches.setdefault(part, ([], []))
+                    last = part
                 offsets.append(offset)
                 values.append(message.value())
-                reached[part] = offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:
                 reached[part] = offset
             elif error.retriable():
                 _log.warning("Kafka: %s", error)
             else:
                 raise KafkaException(error)
+        for part, (offsets, _) in batches.items():
+            reached[part] = max(offsets[-1] + 1, reached.get(part, 0))
         with self._changed:
             if self._assign:
                 return set()  # these were read for the old positions; the new ones come first
