@@ -105,10 +105,8 @@ class LocalStack:
         self._log_file("kafka").parent.mkdir(parents=True, exist_ok=True)
         with self._stopped_on_failure():
             with self._phase("Kafka"):
-                self.kafka.begin_start()
-                # The engine spends its first second on imports, which need no broker.
-                self._supervisor.start(self._engine())
-                self.kafka.wait_started()
+                self.kafka.start()
+            self._supervisor.start(self._engine())
             with self._phase("topics"):
                 self._supervisor.run_once(self._initializer(), READY_TIMEOUT_S)
             for service in (*self._machines(), self._order_processing()):

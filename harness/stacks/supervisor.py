@@ -23,6 +23,13 @@ from harness.stacks.signals import signals_deferred
 POLL_S = 0.01
 """How often logs are read while waiting for services to become ready. Nothing polls afterwards."""
 
+_LAUNCHER = ("/bin/sh", "-c", 'printf "+%s\\n" "$$" >&0 && exec "$@" </dev/null', "launcher")
+"""Tells the watchdog its own process group, then becomes the service.
+
+Its standard input is the watchdog's pipe. If the harness told the group instead, a harness killed between the
+two steps would leave the service behind; here the pipe cannot end before the group is told.
+"""
+
 
 @dataclass(frozen=True)
 class Service:
@@ -112,7 +119,7 @@ class Supervisor:
     # -- starting ------------------------------------------------------------------------------------------
 
     def start(self, service: Service) -> None:
-        """Start ``service`` and return at once. Raises StackError when it cannot even be executed."""
+        """Start ``service`` and return at once; ``wait_ready`` tells how it went."""
         self._start(service, expected_to_end=False)
 
     def _start(self, service: Service, *, expected_to_end: bool) -> None:
@@ -286,12 +293,13 @@ class Supervisor:
     # -- inside; all of it with the lock held, but for the watching thread's wait ------------------------------
 
     def _spawn(self, service: Service, *, expected_to_end: bool = False) -> None:
+        assert self._watchdog is not None
         tail = LogTail(service.log_file)
         try:
             with service.log_file.open("ab") as log:
                 process = subprocess.Popen(
-                    service.command,
-                    stdin=subprocess.DEVNULL,
+                    (*_LAUNCHER, *service.command),
+                    stdin=self._watchdog.stdin,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     cwd=service.cwd,
@@ -300,7 +308,6 @@ class Supervisor:
                 )
         except OSError as error:
             raise StackError(f"{service.name} cannot be started: {error}") from error
-        self._tell_watchdog(f"+{process.pid}\n")
         child = _Child(service, process, time.monotonic(), tail, expected_to_end=expected_to_end)
         self._children[service.name] = child
         threading.Thread(target=self._watch, args=(child,), name=f"watch {service.name}", daemon=True).start()

@@ -1,8 +1,8 @@
 """The process that outlives a killed harness just long enough to kill what it had started.
 
-Run as a program, with a pipe from the harness as standard input. Lines ``+PID`` and ``-PID`` name the process
-groups that are alive. The pipe ends when the harness ends, however it ends; then every group still named gets
-SIGKILL. (PR_SET_PDEATHSIG would not do: it is tied to the thread that forked, and misses grandchildren.)
+Run as a program, with a pipe as standard input. Each service writes a line ``+PID`` as it starts, the harness
+``-PID`` when that process group is gone. The pipe ends when the harness ends, however it ends; then every group
+still named gets SIGKILL. (PR_SET_PDEATHSIG would not do: it is tied to the thread that forked, and misses what a service starts.)
 
 It imports nothing beyond the interpreter's core, so that it starts in about 10 ms (``python -I -S``).
 """
