@@ -157,7 +157,8 @@ class OrderBook:
                 actions.append(Announce(order))
             else:
                 self._dispatched.add(pizza_id)
-                self._at_dough.add(pizza_id)
+                if pizza_id not in self._freed:
+                    self._at_dough.add(pizza_id)
                 actions.append(Dispatch(order, order.dispatched, pizza_id))
                 order.dispatched += 1
         return actions
