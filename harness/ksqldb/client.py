@@ -119,16 +119,20 @@ class KsqlClient:
         sql = f"SELECT * FROM {query};" if _TABLE_NAME.fullmatch(query.strip()) else query
         deadline = time.monotonic() + self.timeout_s
         while True:
-            try:
-                return self._pull_once(sql)
-            except _NotYet as refusal:
-                if time.monotonic() >= deadline:
-                    raise KsqlError(str(refusal), hint=refusal.hint) from refusal
+            outcome = self._pull_once(sql)
+            if isinstance(outcome, Table):
+                return outcome
+            if not _NOT_YET.search(str(outcome.get("message"))) or time.monotonic() >= deadline:
+                raise _refusal(outcome, sql)
             time.sleep(0.1)  # ksqlDB gives no event for "placed now"
 
-    def _pull_once(self, sql: str) -> Table:
+    def _pull_once(self, sql: str) -> Table | dict[str, Any]:
+        """The table, or ksqlDB's error."""
         body = {"sql": sql, "properties": {"auto.offset.reset": "earliest"}}
         answer = self._send("POST", "/query-stream", accept=STREAM_MEDIA, body=body, about=sql)
+        problem = _problem(answer)
+        if problem is not None:
+            return problem
         lines = answer.content.splitlines()
         try:
             header = orjson.loads(lines[0])
@@ -138,7 +142,7 @@ class KsqlClient:
             raise KsqlError(_about(f"{self.url}/query-stream gave an unreadable answer: {error!r}", sql)) from error
         for row in rows:
             if isinstance(row, dict):
-                raise self._refusal(row, sql)
+                return row  # the status was sent before it broke off
             if not isinstance(row, list) or len(row) != len(columns):
                 raise KsqlError(_about(f"a row does not fit the columns {columns}: {str(row)[:200]}", sql))
         return Table(columns, types, rows)
@@ -178,6 +182,9 @@ class KsqlClient:
         self, method: str, path: str, *, accept: str, body: dict[str, Any] | None = None, about: str = ""
     ) -> Any:
         answer = self._send(method, path, accept=accept, body=body, about=about)
+        problem = _problem(answer)
+        if problem is not None:
+            raise _refusal(problem, about)
         try:
             return orjson.loads(answer.content)
         except ValueError as error:
@@ -189,30 +196,29 @@ class KsqlClient:
             headers["Content-Type"] = STATEMENT_MEDIA
         content = None if body is None else orjson.dumps(body)
         try:
-            answer = self._http.request(method, path, headers=headers, content=content)
+            return self._http.request(method, path, headers=headers, content=content)
         except httpx.HTTPError as error:
             raise KsqlError(
                 _about(f"ksqlDB at {self.url} did not answer: {error or type(error).__name__}", about),
                 hint="is the server running, and is this its address?",
             ) from error
-        if answer.status_code != httpx.codes.OK:
-            try:
-                problem = orjson.loads(answer.content)
-            except ValueError:
-                problem = {"message": answer.text[:500]}
-            if not isinstance(problem, dict):
-                problem = {"message": str(problem)[:500]}
-            raise self._refusal({"error_code": answer.status_code, **problem}, about)
-        return answer
-
-    def _refusal(self, problem: dict[str, Any], about: str) -> KsqlError:
-        message = str(problem.get("message", problem))
-        text = _about(f"ksqlDB ({problem.get('error_code')}): {message}", about)
-        return _NotYet(text) if _NOT_YET.search(message) else KsqlError(text)
 
 
-class _NotYet(KsqlError):
-    """ksqlDB says that the same request will succeed a little later."""
+def _problem(answer: httpx.Response) -> dict[str, Any] | None:
+    """ksqlDB's error JSON, or what stands for it when something else answered; None when all is well."""
+    if answer.status_code == httpx.codes.OK:
+        return None
+    try:
+        problem = orjson.loads(answer.content)
+    except ValueError:
+        problem = answer.text
+    if not isinstance(problem, dict):
+        problem = {"message": str(problem)[:500]}
+    return {"error_code": answer.status_code, **problem}
+
+
+def _refusal(problem: dict[str, Any], about: str) -> KsqlError:
+    return KsqlError(_about(f"ksqlDB ({problem.get('error_code')}): {problem.get('message', problem)}", about))
 
 
 def _about(message: str, statement: str) -> str:
