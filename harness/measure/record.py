@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -19,15 +21,16 @@ BATCH_BYTES = 32 * 1024 * 1024
 
 _CONSUME = 2_000
 _METADATA_TIMEOUT_S = 10.0
-_STALL_TIMEOUT_S = 30.0
 
 
-def read_topics(bootstrap_servers: str, topics: Sequence[str] = ALL_TOPICS) -> Iterator[pa.RecordBatch]:
+def read_topics(
+    bootstrap_servers: str, topics: Sequence[str] = ALL_TOPICS, *, stall_timeout_s: float = 30.0
+) -> Iterator[pa.RecordBatch]:
     """Every record of ``topics``, from the oldest to what was the end when this was called, in the EVENTS_SCHEMA.
 
     Batches come topic by topic and partition by partition, ordered by offset, and never mix topics; a topic without
     records has no batch. Commits nothing and joins no group. Raises StackError at once if a topic does not exist or
-    the broker does not answer, and later if it stops answering.
+    the broker does not answer, and later if nothing comes for ``stall_timeout_s`` seconds.
     """
     consumer = Consumer(
         {
@@ -48,7 +51,7 @@ def read_topics(bootstrap_servers: str, topics: Sequence[str] = ALL_TOPICS) -> I
     except BaseException:
         consumer.close()
         raise
-    return _read(consumer, ends)
+    return _read(consumer, ends, stall_timeout_s)
 
 
 def end_offsets(consumer: Consumer, topics: Sequence[str]) -> dict[tuple[str, int], tuple[int, int]]:
@@ -71,50 +74,71 @@ def end_offsets(consumer: Consumer, topics: Sequence[str]) -> dict[tuple[str, in
         raise StackError(f"the broker does not answer: {error.args[0].str()}") from error
 
 
-def _read(consumer: Consumer, ends: dict[tuple[str, int], tuple[int, int]]) -> Iterator[pa.RecordBatch]:
+def _read(
+    consumer: Consumer, ends: dict[tuple[str, int], tuple[int, int]], stall_timeout_s: float
+) -> Iterator[pa.RecordBatch]:
     try:
         for (topic, partition), (oldest, end) in ends.items():
             if oldest < end:
-                yield from _read_partition(consumer, topic, partition, oldest, end)
+                yield from _read_partition(consumer, topic, partition, (oldest, end), stall_timeout_s)
     finally:
         consumer.close()
 
 
-def _read_partition(consumer: Consumer, topic: str, partition: int, oldest: int, end: int) -> Iterator[pa.RecordBatch]:
+def _read_partition(
+    consumer: Consumer, topic: str, partition: int, span: tuple[int, int], stall_timeout_s: float
+) -> Iterator[pa.RecordBatch]:
     """A topic may have gaps (transaction markers), so reading ends at an offset, not at a number of records."""
+    oldest, end = span
     consumer.assign([TopicPartition(topic, partition, oldest)])
     batch = _Batch(topic, partition)
     reached, heard = oldest, time.monotonic()
     while reached < end:
         messages = consumer.consume(min(_CONSUME, end - reached), timeout=0.2)
-        if messages:
+        before = reached
+        with _no_collections():
+            for message in messages:
+                reached = max(reached, _take(batch, message, topic, end))
+        if reached > before:
             heard = time.monotonic()
-        elif time.monotonic() - heard > _STALL_TIMEOUT_S:
+        elif time.monotonic() - heard > stall_timeout_s:
             raise StackError(f"the broker stopped answering: {topic} was read to offset {reached} of {end}")
-        for message in messages:
-            error = message.error()
-            if error is None:
-                offset = message.offset()
-                assert offset is not None
-                if offset < end:
-                    batch.add(offset, message)
-                reached = offset + 1
-            elif error.code() == KafkaError._PARTITION_EOF and message.topic() == topic:
-                reached = end
-            elif error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
-                raise StackError(f"{topic} cannot be read beyond offset {reached}: {error.str()}")
         if batch.is_full():
             yield batch.take()
     if batch.offsets:
         yield batch.take()
 
 
-class _Batch:
-    """Records collected as columns.
+def _take(batch: _Batch, message: Message, topic: str, end: int) -> int:
+    """Add the record unless it is beyond the end; returns the offset up to which the topic is read now."""
+    error = message.error()
+    if error is None:
+        offset = message.offset()
+        assert offset is not None
+        if offset < end:
+            batch.add(offset, message)
+        return offset + 1
+    if error.code() == KafkaError._PARTITION_EOF:
+        return end if message.topic() == topic else 0
+    if error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
+        raise StackError(f"{topic} cannot be read to its end: {error.str()}")
+    return 0  # the client reconnects by itself; a broker that stays away is noticed above
 
-    Headers are kept as flat names and texts. Keeping the client's tuples instead would let the garbage collector walk
-    over all of them again and again: half the time of a recording.
-    """
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """No cyclic garbage arises here, and looking for some takes a third of a recording's time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class _Batch:
+    """Records collected as columns, headers as flat names and texts: no object per record outlives its reading."""
 
     def __init__(self, topic: str, partition: int) -> None:
         self._topic, self._partition = topic, partition

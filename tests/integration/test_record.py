@@ -102,6 +102,23 @@ def test_an_empty_topic_has_no_batches(kafka: LocalKafka, topic: str) -> None:
     assert list(read_topics(kafka.bootstrap_servers, [topic])) == []
 
 
+def test_a_broker_that_dies_while_it_is_read_is_an_error_and_not_a_short_recording(fresh_kafka: LocalKafka) -> None:
+    n = 3 * BATCH_RECORDS
+    create(fresh_kafka, ["long"])
+    settings = {"bootstrap.servers": fresh_kafka.bootstrap_servers, "queue.buffering.max.messages": n + 1}
+    producer = Producer(settings | {"linger.ms": 50})
+    for _ in range(n):
+        producer.produce("long", b"x" * 1000, partition=0)
+    assert producer.flush(60) == 0
+    batches = read_topics(fresh_kafka.bootstrap_servers, ["long"], stall_timeout_s=2.0)
+    next(batches)
+
+    fresh_kafka.kill()
+
+    with pytest.raises(StackError, match=r"stopped answering: long was read to offset \d+ of 150000"):
+        list(batches)
+
+
 ORDERS = [SimulatedOrder(2), SimulatedOrder(3), SimulatedOrder(1), SimulatedOrder(1)]
 
 
