@@ -71,6 +71,7 @@ def test_without_limits_the_recursion_equals_the_event_simulation_without_limits
     assert departures_us(pizzas, None).tolist() == EventSimulation(pizzas, None).run()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 30), st.lists(st.integers(0, 1000), min_size=9, max_size=9), st.booleans())
 def test_equal_pizzas_take_the_sum_of_work_plus_a_slowest_step_for_each_further_one(
     n: int, work: list[int], frozen: bool
@@ -82,6 +83,7 @@ def test_equal_pizzas_take_the_sum_of_work_plus_a_slowest_step_for_each_further_
     assert unlimited_makespan_us(equal_pizzas(n, work, frozen=frozen)) == textbook
 
 
+@settings(deadline=None)
 @given(lines(kinds=FRESH), capacities, st.sampled_from(MACHINE_TOPICS))
 def test_a_fresh_line_never_gets_slower_by_more_capacity(pizzas: Pizzas, capacity: dict[str, int], topic: str) -> None:
     wider = capacity | {topic: capacity[topic] + 1}
@@ -90,6 +92,7 @@ def test_a_fresh_line_never_gets_slower_by_more_capacity(pizzas: Pizzas, capacit
     assert unlimited_makespan_us(pizzas) <= makespan_us(pizzas, wider)
 
 
+@settings(deadline=None)
 @given(lines(kinds=FRESH), capacities, st.integers(0, 8), st.integers(0, 13), st.integers(1, 9))
 def test_a_fresh_line_never_gets_faster_by_more_work(
     pizzas: Pizzas, capacity: dict[str, int], machine: int, pizza: int, more: int

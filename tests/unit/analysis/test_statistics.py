@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.analysis.statistics import maximum_or_none, needed_for, percentile_or_none
@@ -14,6 +14,7 @@ def test_a_quantile_needs_one_expected_observation_beyond_it(q: float, needed: i
     assert percentile_or_none([1.0] * needed, q) == 1.0
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-(10**12), 10**12), min_size=20), st.sampled_from([0.5, 0.95]))
 def test_a_quantile_has_its_share_of_the_sample_at_or_below_it(values: list[int], q: float) -> None:
     quantile = percentile_or_none(values, q)

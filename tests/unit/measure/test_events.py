@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.line import ALL_TOPICS
@@ -33,6 +33,7 @@ def table(
     return pa.Table.from_pylist(records, schema=EVENTS_SCHEMA)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.binary(max_size=20), st.integers(0, 10**18 - 1).map(lambda n: b"%d" % n))))
 def test_decimal_reads_digits_and_nothing_else(texts: list[bytes | None]) -> None:
     def expected(text: bytes | None) -> int:

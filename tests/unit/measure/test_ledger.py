@@ -167,6 +167,7 @@ def test_every_pizza_and_every_order_is_accounted_for_exactly_once(run: tuple[li
     assert ledger.orders_done + len(ledger.failed_orders) + len(ledger.unfinished_orders) == ledger.orders_accepted
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(1, 60)))
 def test_ranges_hold_exactly_the_ids(ids: set[int]) -> None:
     ranges = as_ranges(np.array(sorted(ids), dtype=np.int64))
