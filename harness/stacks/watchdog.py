@@ -2,7 +2,8 @@
 
 Run as a program, with a pipe as standard input. Each service writes a line ``+PID`` as it starts, the harness
 ``-PID`` when that process group is gone. The pipe ends when the harness ends, however it ends; then every group
-still named gets SIGKILL. (PR_SET_PDEATHSIG would not do: it is tied to the thread that forked, and misses what a service starts.)
+still named gets SIGKILL. (PR_SET_PDEATHSIG would not do: it is tied to the thread that forked, and it misses what
+the service itself had started.)
 
 It imports nothing beyond the interpreter's core, so that it starts in about 10 ms (``python -I -S``).
 """
