@@ -22,6 +22,8 @@ from harness.show.progress import ConsoleWatcher
 from harness.stacks import STACKS, Ports
 from harness.stacks.signals import Terminated
 
+WIDTH_WITHOUT_TERMINAL = 160
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -51,7 +53,7 @@ def run(
     if stack not in STACKS:
         raise ScenarioError(f"there is no stack {stack!r}", hint=f"Stacks: {', '.join(STACKS)}.")
     scenario = load_scenario(file, overrides or ())
-    console = Console()
+    console = _console()
     console.print(scenario_summary(scenario))
     options = RunOptions(stack, results, Ports(kafka_port, orders_port, ksqldb_port))
     with ConsoleWatcher(console) as watcher:
@@ -63,13 +65,13 @@ def run(
 @app.command()
 def validate(file: ScenarioFile, overrides: Overrides = None) -> None:
     """Check a scenario file without running anything."""
-    Console().print(scenario_summary(load_scenario(file, overrides or ())))
+    _console().print(scenario_summary(load_scenario(file, overrides or ())))
 
 
 @app.command(name="list")
 def list_(results: ResultsDir = RESULTS_DIR) -> None:
     """List the archived runs."""
-    Console().print(runs_table(list_runs(results), results))
+    _console().print(runs_table(list_runs(results), results))
 
 
 @app.command()
@@ -78,7 +80,13 @@ def show(
     results: ResultsDir = RESULTS_DIR,
 ) -> None:
     """Show what an archived run measured."""
-    Console().print(archived_run(read_run(find_run(results, run))))
+    _console().print(archived_run(read_run(find_run(results, run))))
+
+
+def _console() -> Console:
+    """As wide as the terminal; files and pipes get lines that are long enough for every table."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDTH_WITHOUT_TERMINAL)
 
 
 def _exit_as(outcome: RunOutcome) -> None:

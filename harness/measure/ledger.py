@@ -71,8 +71,9 @@ class Ledger:
         return sum(count(ranges) for ranges in self.open.values())
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON has them, with ``lost_pizzas`` and ``open_pizzas`` as counts beside the lists."""
-        return asdict(self) | {"lost_pizzas": self.lost_pizzas, "open_pizzas": self.open_pizzas}
+        """The fields as JSON has them; beside them ``lost_pizzas`` and ``open_pizzas`` as counts, and the findings."""
+        counts = {"lost_pizzas": self.lost_pizzas, "open_pizzas": self.open_pizzas}
+        return asdict(self) | counts | {"findings": self.findings()}
 
     def findings(self) -> list[str]:
         """One sentence for each thing that is not as it should be; empty for a clean run."""

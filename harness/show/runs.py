@@ -72,7 +72,7 @@ def archived_run(run: ArchivedRun) -> RenderableType:
     )
     if run.summary is None or run.ledger is None:
         return Group(head, Text("nothing was measured"), _marks(record), Text(str(run.path)))
-    return Group(head, _summary(run.summary, run.ledger, record, _findings(run.ledger)), Text(str(run.path)))
+    return Group(head, _summary(run.summary, run.ledger, record, run.ledger.get("findings", [])), Text(str(run.path)))
 
 
 def runs_table(runs: Sequence[RunInfo], results_dir: Path) -> RenderableType:
@@ -165,10 +165,6 @@ def _verdicts(verdicts: Sequence[Mapping[str, Any]]) -> Table:
 
 def _marks(record: RunRecord) -> RenderableType:
     return Group(*(Text(f"{mark}: {MARKS.get(mark, '')}", style="yellow") for mark in record.marks))
-
-
-def _findings(ledger: Mapping[str, Any]) -> list[str]:
-    return list(ledger.get("findings", ()))
 
 
 def _number(value: float | None, digits: int) -> str:
