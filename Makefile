@@ -30,9 +30,11 @@ setup: .venv/installed $(KAFKA_DIR)/installed
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-# The jars of a real Apache Kafka, as pinned in harness/stacks/kafka/pom.xml.
-$(KAFKA_DIR)/installed: harness/stacks/kafka/pom.xml
+# The jars of a real Apache Kafka, as pinned in harness/stacks/kafka/pom.xml, and what makes it start quickly.
+$(KAFKA_DIR)/installed: harness/stacks/kafka/pom.xml | .venv/installed
+	@command -v mvn >/dev/null || { echo "Maven is missing: it brings the jars of Apache Kafka. Install Maven and a JDK 17." >&2; exit 1; }
 	mvn --quiet --batch-mode -f harness/stacks/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(KAFKA_DIR)/libs
+	$(BIN)/python -m harness.stacks.prepare
 	touch $@
 
 # Renews the locks; needs uv. Hashes are kept, index addresses are not.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -71,7 +73,7 @@ def test_garbage_that_claims_nothing_is_a_dead_letter_and_changes_no_count() -> 
         ("oven-machine", 0),
         ("oven-machine", 1),
     ]
-    assert ledger.to_json() | {"dead_letters": ()} == clean.to_json()
+    assert replace(ledger, dead_letters=()) == clean
 
 
 def test_a_dead_letter_elsewhere_that_claims_a_lost_pizza_does_not_hide_the_loss() -> None:
