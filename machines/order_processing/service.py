@@ -28,6 +28,7 @@ class OrderProcessing:
         self._link = link
         self._log = log
         self._accepted: dict[int, int] = {}  # order id -> size, acknowledged and not read yet
+        self._unread_pizzas = 0  # of orders that are written to order-stack and not read yet
         self._by_key: dict[str, tuple[int, int]] = {}  # idempotency key -> (order id, size)
         self._buried: set[tuple[str, int]] = set()
         self._readers: dict[str, Callable[[Read], None]] = {
@@ -66,10 +67,13 @@ class OrderProcessing:
         def accepted(offset: int, at_us: int) -> None:
             if offset >= len(self.book.orders):
                 self._accepted[offset + 1] = size
+            else:
+                self._unread_pizzas -= size
             on_ack(offset, at_us)
 
         with self._link.lock:
             self._link.send(STACK, None, encode(value), headers, accepted)
+            self._unread_pizzas += size
 
     def first_answer(self, key: str) -> tuple[int, int] | None:
         """(order id, size) of the order that an earlier request with this key made. Takes the lock."""
@@ -77,9 +81,9 @@ class OrderProcessing:
             return self._by_key.get(key)
 
     def backlog_pizzas(self) -> int:
-        """Accepted pizzas that wait for their dispatch. Takes the lock."""
+        """Pizzas that wait for their dispatch, from the moment their order is written. Takes the lock."""
         with self._link.lock:
-            return self.book.backlog_pizzas
+            return self.book.backlog_pizzas + self._unread_pizzas
 
     def describe(self, order_id: int) -> dict[str, object] | None:
         """What GET /orders/{id} tells. Takes the lock."""
@@ -102,7 +106,7 @@ class OrderProcessing:
             self._bury(read, broken.reason)
             stacked = None
         order = self.book.stacked(stacked)
-        self._accepted.pop(order.order_id, None)
+        self._unread_pizzas -= self._accepted.pop(order.order_id, 0)
         key = read.headers.get(KEY_HEADER)
         if key is not None and stacked is not None:
             self._by_key.setdefault(key.decode(errors="replace"), (order.order_id, order.size))
