@@ -31,7 +31,7 @@ _STEP_KEYS = {
 _RECORD_KEYS = {"topic", "key", "value", "text", "base64", "repeat", "tombstone", "pizza", "without", "headers", "as"}
 _PADDING_KEYS = {"padded_to", "returns"}
 _EXPECTED_KEYS = {"id", "key", "value", "has", "headers", "recovered", "of", "as"}
-_REQUEST_KEYS = {"method", "path", "headers", "status", "body", "has", "answer_headers"}
+_REQUEST_KEYS = {"method", "path", "headers", "status", "statuses", "body", "has", "answer_headers"}
 
 
 class CaseError(ValueError):

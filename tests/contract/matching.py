@@ -89,6 +89,8 @@ def _term(term: str, labelled: Mapping[str, Seen | Sent]) -> int:
     match path, record:
         case ["sent"], Sent():
             return record.sent_us
+        case ["appended"], Seen():
+            return record.appended_ms * 1000
         case [name], Seen() if name.endswith("-us"):
             return record.header(name)
         case [name, "in", "ms"], Seen() if name.endswith("-us"):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import httpx
@@ -89,6 +91,7 @@ class _Play:
         self._command = command
         self._folder = folder
         self._port = free_port()
+        self._client = httpx.Client(timeout=10.0, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
         self._invariants = Invariants(case.service, watch)
         self._labelled: dict[str, Seen | Sent] = {}
         self._process: ServiceProcess | None = None
@@ -107,6 +110,7 @@ class _Play:
         except (AssertionError, WaitTimeout, subprocess.TimeoutExpired) as error:
             raise AssertionError(f"{self._case.name}\n  {at}: {error}{self._context()}") from None
         finally:
+            self._client.close()
             if self._process is not None:
                 self._process.kill()
 
@@ -119,10 +123,10 @@ class _Play:
         within_s = step.get("within_s", EXPECT_WITHIN_S)
         if step.get("kill"):
             self._running().kill()
-        if step.get("start"):
-            self._start()
         if "send" in step:
             self._send(step["send"])
+        if step.get("start"):
+            self._start()
         if "broken" in step:
             self._broken(step["broken"], within_s)
         if "http" in step:
@@ -236,9 +240,23 @@ class _Play:
                 wait_until(lambda request=request: self._answers(request), within_s, f"the answer to {request}")  # type: ignore[misc]
             else:
                 times = step.get("times", 1)
-                with ThreadPoolExecutor(times) as pool:
-                    for answer in list(pool.map(self._ask, [request] * times)):
+                answers = self._ask_at_once(request, times)
+                if "statuses" in request:
+                    found = dict(Counter(str(answer.status_code) for answer in answers))
+                    assert found == request["statuses"], f"{request}: {found}"
+                else:
+                    for answer in answers:
                         _match_answer(request, answer)
+
+    def _ask_at_once(self, request: dict[str, Any], times: int) -> list[httpx.Response]:
+        together = Barrier(times)
+
+        def ask(_: int) -> httpx.Response:
+            together.wait()
+            return self._ask(request)
+
+        with ThreadPoolExecutor(times) as pool:
+            return list(pool.map(ask, range(times)))
 
     def _answers(self, request: dict[str, Any]) -> bool:
         try:
@@ -250,7 +268,7 @@ class _Play:
     def _ask(self, request: dict[str, Any]) -> httpx.Response:
         url = f"http://{HOST}:{self._port}{request['path']}"
         try:
-            return httpx.request(request["method"], url, headers=request.get("headers"), timeout=10.0, trust_env=False)
+            return self._client.request(request["method"], url, headers=request.get("headers"))
         except httpx.HTTPError as error:
             raise AssertionError(f"{request['method']} {request['path']}: {error}") from error
 
