@@ -78,13 +78,14 @@ def load_cases(line: Line) -> list[Case]:
     cases = []
     for path in sorted((FOLDER / "cases").glob("*.json")):
         try:
-            cases += _cases_of(path.stem, json.loads(path.read_text()), line)
+            cases += read_case(path.stem, json.loads(path.read_text()), line)
         except (CaseError, KeyError, json.JSONDecodeError) as error:
             raise CaseError(f"{path.name}: {error}") from error
     return cases
 
 
-def _cases_of(stem: str, data: dict[str, Json], line: Line) -> list[Case]:
+def read_case(stem: str, data: dict[str, Json], line: Line) -> list[Case]:
+    """One case file, once for each service that it is for. Raises CaseError when it is wrong."""
     _known(data, _CASE_KEYS, "a case")
     services: list[str] = []
     for service in data["services"]:
