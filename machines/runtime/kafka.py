@@ -136,7 +136,7 @@ class Link:
                 missing = wanted - {name for name, topic in found.items() if topic.error is None}
                 reason = f"topics missing: {', '.join(sorted(missing))}"
             except KafkaException as error:
-                reason = f"no broker answered: {error.args[0].str()}"
+                reason = reason or f"no broker answered: {error.args[0].str()}"  # what was missing says more
                 missing = wanted
             if not missing:
                 return
