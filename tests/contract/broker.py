@@ -36,9 +36,14 @@ class Broker:
         """The offset behind the last record of each topic."""
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         wanted = {TopicPartition(topic, PARTITION): latest for topic in topics}
-        if not wanted:
-            return {}
-        return {at.topic: result.result().offset for at, result in self._admin.list_offsets(wanted).items()}
+        deadline = time.monotonic() + 10
+        while wanted:
+            try:
+                return {at.topic: result.result().offset for at, result in self._admin.list_offsets(wanted).items()}
+            except KafkaException:  # a topic that was made just now may have no leader yet
+                if time.monotonic() > deadline:
+                    raise
+        return {}
 
     def reset(self, wanted: Iterable[str]) -> None:
         """Have exactly the ``wanted`` topics, all empty and with offsets from 0."""
