@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from harness.errors import StackError
 from harness.line import DEAD_LETTER, MACHINE_TOPICS
-from harness.measure.events import MISSING, id_in
+from harness.measure.events import MISSING, id_in, number
 from harness.measure.facts import claimed_pizza
 from harness.measure.orders import stacked_order
 from harness.measure.record import end_offsets
@@ -272,11 +272,16 @@ class Drain:
             self.state.order_stacked(offset, value)
         elif topic == DEAD_LETTER:
             headers = dict(message.headers() or ())
-            source, place = headers.get("topic") or b"", headers.get("offset") or b""
-            if isinstance(source, bytes) and place.isdigit():
-                self.state.dead_letter(source.decode("utf-8", "replace"), int(place), claimed_pizza(key, value))
+            source, place = headers.get("topic"), number(headers.get("offset"))
+            if isinstance(source, bytes) and place != MISSING:
+                self.state.dead_letter(source.decode("utf-8", "replace"), place, claimed_pizza(key, value))
+        elif topic == "order-done":
+            order_id = id_in(value, "orderId")  # broken ones are not dead-lettered, so a key proves nothing
+            if order_id != MISSING:
+                self.state.order_done(order_id)
         else:
-            of_pizza = topic == "pizza-done"
-            found = int(key) if key and key.isdigit() else id_in(value, "pizzaId" if of_pizza else "orderId")
-            if found != MISSING:
-                (self.state.pizza_done if of_pizza else self.state.order_done)(found)
+            pizza_id = number(key)
+            if pizza_id == MISSING:
+                pizza_id = id_in(value, "pizzaId")
+            if pizza_id != MISSING:
+                self.state.pizza_done(pizza_id)

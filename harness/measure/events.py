@@ -98,6 +98,11 @@ def decimal(texts: pa.Array[Any], most_digits: int = 18) -> Ints:
     return out
 
 
+def number(text: object) -> int:
+    """The number that one key or header value spells in decimal digits; MISSING if it is none, or too long for one."""
+    return int(text) if isinstance(text, bytes) and text.isdigit() and len(text) <= 18 else MISSING
+
+
 def header(table: pa.Table, name: str) -> pa.ChunkedArray[Any]:
     """The header's value (binary) per record; null where the record has none, its last one where it has several."""
     chunks = []
@@ -130,6 +135,12 @@ def ids(events: Events, topic: str, field: str) -> Ints:
         found[without] = [id_in(value, field) for value in values]
     found[(found < 1) | (found > MAX_ID)] = MISSING
     return found
+
+
+def ids_in_values(events: Events, topic: str, field: str) -> Ints:
+    """The same by the values alone: where nobody dead-letters broken records, a key proves nothing."""
+    values = events.topic(topic, ["value"])["value"].to_pylist()
+    return np.array([id_in(value, field) for value in values], dtype=np.int64)
 
 
 def distinct(found: Ints) -> tuple[Ints, Ints]:

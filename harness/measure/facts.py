@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.line import DEAD_LETTER, DONE_TOPICS, MACHINE_TOPICS
-from harness.measure.events import MISSING, Events, Ints, distinct, header, header_us, id_in, ids
+from harness.measure.events import MISSING, Events, Ints, distinct, header, header_us, id_in, ids, ids_in_values
 from harness.measure.orders import OrderBook
 
 
@@ -76,7 +76,7 @@ def read_facts(events: Events) -> Facts:
 
 
 def _sightings(events: Events, topic: str, id_field: str, dead: set[int]) -> Sightings:
-    found = ids(events, topic, id_field)
+    found = (ids_in_values if topic in _ORDER_ID else ids)(events, topic, id_field)
     # A -done record has no at-us; its times are the stages' matter.
     timed = topic not in DONE_TOPICS
     at_us = (

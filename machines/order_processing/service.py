@@ -43,14 +43,13 @@ class OrderProcessing:
         link = self._link
         positions = dict.fromkeys(self._readers, 0)
         link.wait_for_topics({*positions, STARTED, DONE, DOUGH}, self._settings.startup_timeout_s)
-        remember = {STARTED: self.book.was_announced, DONE: self.book.was_closed, DOUGH: self.book.was_dispatched}
         for topics in ([DEAD_LETTER], [STACK], [STARTED, DONE, DOUGH, DOUGH_DONE, PIZZA_DONE]):
             for read in link.read_back(topics):
                 if read.topic in positions:
                     positions[read.topic] = read.offset + 1
                     self._readers[read.topic](read)
-                elif (number := _decimal(read.key)) is not None:
-                    remember[read.topic](number)
+                else:
+                    self._remember(read)
         link.follow(positions, self._on_record)
         self._log.info("subscribed", topics=sorted(positions))
         with link.lock:
@@ -95,6 +94,18 @@ class OrderProcessing:
                 return _description(order_id, self._accepted[order_id], "queued", 0)
             return None
 
+    def _remember(self, read: Read) -> None:
+        """What an earlier process wrote. A broken record is not its work, whatever ids it bears."""
+        try:
+            if read.topic == STARTED:
+                self.book.was_announced(messages.read_order_event(read.value, "orderSize", "startTimestamp"))
+            elif read.topic == DONE:
+                self.book.was_closed(messages.read_order_event(read.value, "endTimestamp"))
+            else:
+                self.book.was_dispatched(messages.read_pizza(read.key, read.value, self.menu)[0]["pizzaId"])
+        except BrokenRecord as broken:
+            self._log.warning("broken record", topic=read.topic, offset=read.offset, reason=broken.reason)
+
     def _on_record(self, read: Read, at_us: int) -> None:
         self._readers[read.topic](read)
         self._carry_out(self.book.advance())
@@ -129,7 +140,7 @@ class OrderProcessing:
 
     def _read_dead_letter(self, read: Read) -> None:
         headers = read.headers
-        topic, offset = headers.get("topic", b"").decode(errors="replace"), _decimal(headers.get("offset"))
+        topic, offset = headers.get("topic", b"").decode(errors="replace"), messages.spelled(headers.get("offset"))
         if topic in self._readers and offset is not None:
             self._buried.add((topic, offset))
         pizza_id, _ = messages.claimed_pizza(read.key, read.value)
@@ -181,8 +192,3 @@ def _nothing() -> None:
 
 def _description(order_id: int, size: int, state: str, pizzas_done: int) -> dict[str, object]:
     return {"orderId": order_id, "orderSize": size, "state": state, "pizzasDone": pizzas_done}
-
-
-def _decimal(text: bytes | None) -> int | None:
-    """The number that a key or header spells, if it spells an id or offset."""
-    return int(text) if text is not None and text.isdigit() and len(text) <= 10 else None

@@ -23,7 +23,6 @@ from machines.runtime.station import (
     Action,
     Arrived,
     Buried,
-    Bury,
     CaughtUp,
     Commit,
     Event,
@@ -115,17 +114,28 @@ class _Machine:
                 positions[read.topic] = read.offset + 1
             if read.topic == DEAD_LETTER:
                 headers = read.headers
-                if headers.get("topic") == self._spec.topic.encode() and headers.get("offset", b"").isdigit():
-                    memory.buried.add(int(headers["offset"]))
+                offset = messages.spelled(headers.get("offset"))
+                if headers.get("topic") == self._spec.topic.encode() and offset is not None:
+                    memory.buried.add(offset)
             elif read.topic in memory.written:
-                if read.key is not None and read.key.isdigit() and len(read.key) <= 10:
-                    memory.written[read.topic].add(int(read.key))
+                if (written := self._written_id(read)) is not None:
+                    memory.written[read.topic].add(written)
             elif (pizza_id := messages.read_signal(read.value)) is not None:
                 if read.topic in self._credit_topics:
                     memory.freed[self._credit_topics[read.topic]].add(pizza_id)
                 else:
                     memory.signalled.add(pizza_id)
         return memory
+
+    def _written_id(self, read: Read) -> int | None:
+        """The pizza that a record on a next topic is; None if it is broken, for then its id may be forged."""
+        try:
+            if self._spec.last:
+                return messages.read_pizza_done(read.value)
+            pizza_id: int = messages.read_pizza(read.key, read.value, self._menu)[0]["pizzaId"]
+            return pizza_id
+        except BrokenRecord:
+            return None
 
     def _on_record(self, read: Read, at_us: int) -> None:
         if read.topic != self._spec.topic:

@@ -101,6 +101,11 @@ def whole(value: object) -> int | None:
     return None
 
 
+def spelled(text: bytes | None) -> int | None:
+    """The number that a key or header spells in decimal digits, if it is none that is too long to be meant."""
+    return int(text) if text is not None and text.isdigit() and len(text) <= 18 else None
+
+
 def read_object(value: bytes | None) -> dict[str, Any]:
     """Parse a JSON object of permitted size."""
     if value is None:
@@ -125,9 +130,7 @@ def claimed_pizza(key: bytes | None, value: bytes | None) -> tuple[int | None, i
             pizza_id, order_id = _id(parsed.get("pizzaId")), _id(parsed.get("orderId"))
     except orjson.JSONDecodeError:
         pizza_id = None
-    if pizza_id is None and key is not None and key.isdigit() and len(key) <= 10:
-        pizza_id = _id(int(key))
-    return pizza_id, order_id
+    return pizza_id if pizza_id is not None else _id(spelled(key)), order_id
 
 
 def _id(value: object) -> int | None:
@@ -239,6 +242,18 @@ def read_pizza_done(value: bytes | None) -> int:
             raise BrokenRecord(f"{name} must be a whole number")
     pizza_id: int = done["pizzaId"]
     return pizza_id
+
+
+def read_order_event(value: bytes | None, *whole_numbers: str) -> int:
+    """The orderId of an order-processing or order-done record, which has these fields too. Raises BrokenRecord."""
+    event = read_object(value)
+    order_id = _id(event.get("orderId"))
+    if order_id is None:
+        raise BrokenRecord(f"orderId must be a whole number from 1 to {MAX_ID}")
+    for name in whole_numbers:
+        if whole(event.get(name)) is None:
+            raise BrokenRecord(f"{name} must be a whole number")
+    return order_id
 
 
 def read_signal(value: bytes | None) -> int | None:

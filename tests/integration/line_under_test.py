@@ -86,7 +86,7 @@ class Watch:
     def __init__(self, bootstrap_servers: str) -> None:
         self.records: dict[str, list[Seen]] = {topic: [] for topic in ALL_TOPICS}
         self.ids: dict[str, set[int]] = {topic: set() for topic in ALL_TOPICS}
-        """Per topic, the ids that its records have as their keys."""
+        """Per topic, the ids of what the line itself wrote: those records have headers."""
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -127,7 +127,7 @@ class Watch:
         value: Any = message.value()
         headers: Any = message.headers() or ()
         self.records[topic].append(Seen(offset, key, value, dict(headers)))
-        if key is not None and key.isdigit() and len(key) <= 10:
+        if headers and key is not None and key.isdigit() and len(key) <= 10:
             self.ids[topic].add(int(key))
 
 
