@@ -7,6 +7,8 @@ what there was has been archived.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -56,10 +58,11 @@ def run(
     console = _console()
     console.print(scenario_summary(scenario))
     options = RunOptions(stack, results, Ports(kafka_port, orders_port, ksqldb_port))
-    with ConsoleWatcher(console) as watcher:
-        outcome = run_scenario(scenario, options, watcher)
-    console.print(outcome_summary(outcome))
-    _exit_as(outcome)
+    with _exit_code_of_signals():
+        with ConsoleWatcher(console) as watcher:
+            outcome = run_scenario(scenario, options, watcher)
+        console.print(outcome_summary(outcome))
+        _exit_as(outcome)
 
 
 @app.command()
@@ -95,6 +98,15 @@ def _exit_as(outcome: RunOutcome) -> None:
         raise outcome.failure
 
 
+@contextmanager
+def _exit_code_of_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the program with 128 and their number; typer would take them for Ctrl-C."""
+    try:
+        yield
+    except Terminated as signal:
+        raise typer.Exit(128 + signal.signal_number) from signal
+
+
 def main() -> None:
     """The program: every error that the user can act on becomes its message, its hint and its exit code."""
     try:
@@ -105,7 +117,3 @@ def main() -> None:
         if error.hint:
             complaint.print(error.hint, markup=False)
         sys.exit(error.exit_code)
-    except Terminated as signal:
-        sys.exit(128 + signal.signal_number)
-    except KeyboardInterrupt:
-        sys.exit(130)
