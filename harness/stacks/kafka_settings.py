@@ -8,7 +8,16 @@ from harness.stacks.ports import HOST
 
 NODE_ID = 1
 
-JVM_OPTIONS: tuple[str, ...] = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-Xshare:auto", "-Djava.awt.headless=true")
+JVM_OPTIONS: tuple[str, ...] = (
+    "-Xms128m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    # The first compiler only. The second one would take half a core for the first minutes of every run, which is most
+    # of a run: time that the line on the same machine would seem to need.
+    "-XX:TieredStopAtLevel=1",
+    "-Xshare:auto",
+    "-Djava.awt.headless=true",
+)
 
 
 def server_properties(data_dir: Path, port: int, controller_port: int) -> dict[str, str]:

@@ -33,50 +33,58 @@ class Hops:
     ack_us: list[int]
 
 
-def measure_hops(bootstrap_servers: str, rounds: int) -> Hops:
-    """Two hops per round, one in each direction; the first rounds are not counted."""
-    there, back = (f"bench-{name}-{secrets.token_hex(4)}" for name in ("there", "back"))
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    for created in admin.create_topics([NewTopic(there, 1), NewTopic(back, 1)]).values():
-        created.result()
-    producer = Producer({**PRODUCER, "bootstrap.servers": bootstrap_servers})
-    consumer = _consumer(bootstrap_servers, back)
-    command = [sys.executable, "-m", "tests.bench.hop", bootstrap_servers, there, back]
-    acks: list[int] = []
-    hops: list[int] = []
-    over = threading.Event()
+class HopProbe:
+    """The other process and the two topics: a context manager. Each ``round`` is one hop there and one back."""
 
-    def deliver() -> None:
-        while not over.is_set():
-            producer.poll(0.2)
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._there, self._back = (f"bench-{name}-{secrets.token_hex(4)}" for name in ("there", "back"))
+        admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+        for created in admin.create_topics([NewTopic(self._there, 1), NewTopic(self._back, 1)]).values():
+            created.result()
+        self._producer = Producer({**PRODUCER, "bootstrap.servers": bootstrap_servers})
+        self._consumer = _consumer(bootstrap_servers, self._back)
+        command = [sys.executable, "-m", "tests.bench.hop", bootstrap_servers, self._there, self._back]
+        self._other = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+        self._over = threading.Event()
+        self._delivery = threading.Thread(target=self._deliver)
+        self._hops: list[int] = []
+        self._acks: list[int] = []
 
-    delivery = threading.Thread(target=deliver)
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
-        delivery.start()
-        try:
-            for number in range(-WARM_UP, rounds):
-                sent_us = _now_us()
+    def __enter__(self) -> HopProbe:
+        assert self._other.stdout is not None
+        self._other.stdout.readline()
+        self._delivery.start()
+        for _ in range(WARM_UP):
+            self.round()
+        self.take()
+        return self
 
-                def acknowledged(_: object, __: Message, sent_us: int = sent_us, counted: bool = number >= 0) -> None:
-                    if counted:
-                        acks.append(_now_us() - sent_us)
+    def __exit__(self, *_: object) -> None:
+        self._producer.produce(self._there, b"", b"stop", 0)
+        self._producer.flush(10.0)
+        self._over.set()
+        self._delivery.join()
+        self._consumer.close()
+        self._other.wait(10.0)
 
-                _send(producer, there, sent_us, acknowledged)
-                answer = _next(consumer)
-                arrived_us = _now_us()
-                if number >= 0:
-                    headers = dict(_headers(answer))
-                    hops += [int(headers["hop-us"]), arrived_us - int(headers["at-us"])]
-                time.sleep(PAUSE_S)
-        finally:
-            producer.produce(there, b"", b"stop", 0)
-            producer.flush(10.0)
-            over.set()
-            delivery.join()
-    consumer.close()
-    return Hops(hops, acks)
+    def round(self) -> None:
+        """Once there and back, then a pause."""
+        sent_us = _now_us()
+        _send(self._producer, self._there, sent_us, lambda *_: self._acks.append(_now_us() - sent_us))
+        answer = next_record(self._consumer)
+        arrived_us = _now_us()
+        headers = dict(_headers(answer))
+        self._hops += [int(headers["hop-us"]), arrived_us - int(headers["at-us"])]
+        time.sleep(PAUSE_S)
+
+    def take(self) -> Hops:
+        """What was measured since the last call."""
+        hops, self._hops, self._acks = Hops(self._hops, self._acks), [], []
+        return hops
+
+    def _deliver(self) -> None:
+        while not self._over.is_set():
+            self._producer.poll(0.2)
 
 
 def _answer(bootstrap_servers: str, there: str, back: str) -> None:
@@ -85,7 +93,7 @@ def _answer(bootstrap_servers: str, there: str, back: str) -> None:
     consumer = _consumer(bootstrap_servers, there)
     print("up", flush=True)
     while True:
-        message = _next(consumer)
+        message = next_record(consumer)
         arrived_us = _now_us()
         if message.key() == b"stop":
             break
@@ -107,7 +115,8 @@ def _send(producer: Producer, topic: str, sent_us: int, on_delivery: object, *mo
     producer.produce(topic, VALUE, b"1", 0, on_delivery=on_delivery, headers=headers)  # type: ignore[arg-type]
 
 
-def _next(consumer: Consumer) -> Message:
+def next_record(consumer: Consumer) -> Message:
+    """Wait for a record, however long it takes."""
     while True:
         message = consumer.poll(0.5)
         if message is not None and message.error() is None:

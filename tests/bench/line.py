@@ -12,8 +12,8 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,10 @@ from harness.menu import load_menu
 from harness.scenario import LineSettings
 from harness.stacks import LocalStack, Ports
 from machines.runtime.kafka import CONSUMER, PRODUCER
-from tests.bench.hop import Hops, measure_hops
+from tests.bench.hop import PAUSE_S, HopProbe, Hops, next_record
 
 FRESH, FROZEN = "margherita", "frozen-vegetariana"
+WARM_UP_ORDERS = 200
 FREE_PORTS = Ports(kafka=0, orders=0, ksqldb=0)
 
 
@@ -55,7 +56,7 @@ class Recorded:
 
 
 class Line:
-    """A running stack and its orders."""
+    """A running stack and its orders. ``order`` hardly touches the broker while it waits."""
 
     def __init__(self, stack: LocalStack, drain: Drain) -> None:
         self.stack = stack
@@ -73,6 +74,23 @@ class Line:
         if not result.complete:
             raise RuntimeError(f"order {order_id} was not done within {timeout_s:g} s")
         return order_id
+
+    @contextmanager
+    def quick_orders(self, recipe: str) -> Iterator[Callable[[], int]]:
+        """A function that sends an order of one pizza, returns its id once it is done, and pauses as the hops do."""
+        consumer = Consumer({**CONSUMER, "bootstrap.servers": self.bootstrap_servers, "group.id": "bench"})
+        done = len(self.recorded().facts.sightings["order-done"].ids)
+        consumer.assign([TopicPartition("order-done", 0, done)])
+        url = f"{self.stack.endpoints.orders_url}/start-order/1?recipe={recipe}"
+        with httpx.Client() as client, closing(consumer):
+
+            def order() -> int:
+                order_id = int(client.post(url).raise_for_status().json()["orderId"])
+                next_record(consumer)
+                time.sleep(PAUSE_S)
+                return order_id
+
+            yield order
 
     def recorded(self) -> Recorded:
         events = EventsTable(pa.Table.from_batches(read_topics(self.bootstrap_servers)))
@@ -118,14 +136,19 @@ def efficiency(time_scale: float, *, capacity: int = 1, repetitions: int = 3, pi
 
 
 def cycle(time_scale: float = 0.01, repetitions: int = 3, pizzas: int = 100) -> dict[str, Any]:
-    """The bottleneck's cycle at capacity 1 beside the sum that it is made of; hops and acks measured in between."""
+    """The bottleneck's cycle at capacity 1 beside the sum that it is made of; hops and acks measured
+    just before and after each order."""
     settings = LineSettings(time_scale=time_scale)
     hops: list[Hops] = []
-    with line_up(settings) as line:
+    with line_up(settings) as line, HopProbe(line.bootstrap_servers) as probe:
         orders = []
         for _ in range(repetitions):
-            hops.append(measure_hops(line.bootstrap_servers, 150))
+            for _ in range(75):
+                probe.round()
             orders.append(line.order(pizzas, FRESH))
+            for _ in range(75):
+                probe.round()
+            hops.append(probe.take())
         recorded = line.recorded()
     work_us = max(settings.work_us(topic, 0) for topic in MACHINE_TOPICS)
     packed = recorded.stage("packaging-machine", "finished_us")
@@ -175,26 +198,34 @@ def _in_run(recorded: Recorded, pizzas: Sequence[int]) -> dict[str, float]:
 
 
 def latency(repetitions: int = 5, orders: int = 100) -> dict[str, Any]:
-    """p50 of the pizza latency of single frozen pizzas over nine times the p50 of a bare hop, in alternating blocks."""
+    """p50 of the pizza latency of single frozen pizzas over nine times the p50 of a bare hop, taken in turn, one
+    order and one hop there and back at a time, so that whatever else the machine does hits both."""
     blocks = []
-    with line_up(no_work()) as line:
-        for _ in range(50):
-            line.order(1, FROZEN)
-        measure_hops(line.bootstrap_servers, 100)
-        bounds = []
-        for _ in range(repetitions):
-            hops = measure_hops(line.bootstrap_servers, 2 * orders)
-            ids = [line.order(1, FROZEN) for _ in range(orders)]
-            bounds.append((hops, ids))
+    hops: list[Hops] = []
+    bounds: list[int] = []
+    with (
+        line_up(no_work()) as line,
+        HopProbe(line.bootstrap_servers) as probe,
+        line.quick_orders(FROZEN) as order,
+    ):
+        for number in range(-WARM_UP_ORDERS, repetitions * orders):
+            order_id = order()
+            probe.round()
+            if number == -1:
+                probe.take()
+            if number >= 0:
+                bounds.append(order_id)
+            if number >= 0 and (number + 1) % orders == 0:
+                hops.append(probe.take())
         recorded = line.recorded()
     sent = recorded.stage("dough-machine", "sent_us")
     packed = recorded.stage("packaging-machine", "finished_us")
     books = recorded.facts.orders
     of_order = {int(books.orders_of(np.array([pizza]))[0]): pizza for pizza in sent}  # the orders hold one pizza each
-    for hops, ids in bounds:
-        pizzas = [of_order[order] for order in ids]
+    for number, measured in enumerate(hops):
+        pizzas = [of_order[order_id] for order_id in bounds[number * orders : (number + 1) * orders]]
         latency_us = statistics.median(packed[pizza] - sent[pizza] for pizza in pizzas)
-        hop_us = statistics.median(hops.hop_us)
+        hop_us = statistics.median(measured.hop_us)
         blocks.append(
             {
                 "pizza_latency_p50_us": latency_us,
