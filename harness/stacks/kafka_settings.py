@@ -34,6 +34,10 @@ def server_properties(data_dir: Path, port: int, controller_port: int) -> dict[s
         "controller.quorum.voters": f"{NODE_ID}@{HOST}:{controller_port}",
         "log.dirs": str(data_dir),
         "auto.create.topics.enable": "false",
+        # A hop is made of wake-ups: few threads that stay warm take a third less processor time per request than the
+        # default eight and three, which are meant for many cores and slow disks.
+        "num.network.threads": "1",
+        "num.io.threads": "2",
         "num.partitions": "1",
         "default.replication.factor": "1",
         "offsets.topic.num.partitions": "1",

@@ -30,8 +30,7 @@ class IdSet:
         return True
 
     def __contains__(self, item: int) -> bool:
-        chunk, bit = divmod(item, _BITS)
-        return bool(self._chunks.get(chunk, 0) >> bit & 1)
+        return self._size > 0 and bool(self._chunks.get(item // _BITS, 0) >> item % _BITS & 1)
 
     def __len__(self) -> int:
         return self._size

@@ -7,12 +7,14 @@ waits for a hand-over between threads: what a record causes is written by the th
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
@@ -53,6 +55,9 @@ PRODUCER = {
 COMMIT_INTERVAL_S = 1.0
 """Committed offsets only tell observers how far a machine is: recovery never relies on them."""
 
+POLL_S = 0.2
+"""The longest that a thread waits for Kafka before it looks whether the service is to stop."""
+
 ERROR_LOG_INTERVAL_S = 1.0
 """While the broker is away, every attempt to connect fails: one line a second says it as well."""
 
@@ -91,15 +96,12 @@ def _pairs(message: Message) -> list[tuple[str, str | bytes | None]]:
 
 
 def _read(message: Message) -> Read:
-    topic, offset = message.topic(), message.offset()
-    assert topic is not None
-    assert offset is not None
-    key, value = message.key(), message.value()
+    # Only errors have neither topic nor offset.
     return Read(
-        topic,
-        offset,
-        key.encode() if isinstance(key, str) else key,
-        value.encode() if isinstance(value, str) else value,
+        cast(str, message.topic()),
+        cast(int, message.offset()),
+        message.key(),
+        message.value(),
         message,
     )
 
@@ -168,6 +170,7 @@ class Link:
 
         ``on_record`` gets the record and the epoch microseconds of its arrival.
         """
+        gc.freeze()  # what the start has made stays; a collector that went through it would hold up pizzas
         self._consumer = Consumer(self._consumer_config)
         self._consumer.assign([TopicPartition(topic, PARTITION, at) for topic, at in positions.items()])
         for name, target in (("reader", lambda: self._read_on(on_record)), ("delivery", self._deliver)):
@@ -215,7 +218,7 @@ class Link:
         assert consumer is not None
         committed_at = time.monotonic()
         while not self._closing:
-            message = consumer.poll(0.5)
+            message = consumer.poll(POLL_S)
             at = now_us()
             if message is not None:
                 error = message.error()
@@ -236,7 +239,7 @@ class Link:
 
     def _deliver(self) -> None:
         while not self._closing:
-            self._producer.poll(0.5)
+            self._producer.poll(POLL_S)
 
     def guarded(self, target: Callable[[], None]) -> Callable[[], None]:
         """``target`` as a thread's body whose every exception ends the service."""

@@ -219,8 +219,7 @@ class Station:
         if job.pizza_id in self._present or job.pizza_id in self._leaving:
             return self._settle(job.offset)
         if job.pizza_id not in self._handed_on:
-            topics = (job.next_topic, *self._written)
-            topic = next((topic for topic in topics if job.pizza_id in self._written[topic]), None)
+            topic = self._where_written(job)
             if topic is None:
                 return None
             self._handed_on.add(job.pizza_id)
@@ -228,6 +227,15 @@ class Station:
         if job.pizza_id in self._signalled:
             return self._settle(job.offset)
         return self._signal(job.pizza_id, job.order_id, job.offset, None)
+
+    def _where_written(self, job: Job) -> str | None:
+        """The next topic on which an earlier life of this machine put the pizza."""
+        if job.pizza_id in self._written[job.next_topic]:
+            return job.next_topic
+        for topic, ids in self._written.items():
+            if job.pizza_id in ids:
+                return topic
+        return None
 
     def _spoiled(self, event: Spoiled) -> list[Action]:
         if event.offset not in self._buried:

@@ -277,7 +277,8 @@ def throughput(pizzas: int = 2000, repetitions: int = 3) -> dict[str, Any]:
 def _record_rate(bootstrap_servers: str, records: int) -> float:
     """Records per second through one topic, written by one client and read by another, nothing waited for singly."""
     topic = f"bench-rate-{time.monotonic_ns()}"
-    AdminClient({"bootstrap.servers": bootstrap_servers}).create_topics([NewTopic(topic, 1)])[topic].result()
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin.create_topics([NewTopic(topic, 1)])[topic].result()
     consumer = Consumer({**CONSUMER, "bootstrap.servers": bootstrap_servers, "group.id": "bench"})
     consumer.assign([TopicPartition(topic, 0, 0)])
     producer = Producer({**PRODUCER, "bootstrap.servers": bootstrap_servers})
