@@ -55,13 +55,11 @@ def main(names: list[str]) -> None:
 
 def _show(figures: dict[str, Any]) -> None:
     """One line per repetition, then what sums them up."""
-    for name, value in figures.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            for row in value:
-                print("   ", ", ".join(f"{key} {_text(item)}" for key, item in row.items()))
-    for name, value in figures.items():
-        if name not in ("noise", "target") and not (isinstance(value, list) and value and isinstance(value[0], dict)):
-            print(f"    {name}: {_text(value)}")
+    tables = {name: value for name, value in figures.items() if isinstance(value, list) and isinstance(value[0], dict)}
+    for row in (row for table in tables.values() for row in table):
+        print("   ", ", ".join(f"{key} {_text(item)}" for key, item in row.items()))
+    for name in figures.keys() - tables.keys() - {"noise", "target"}:
+        print(f"    {name}: {_text(figures[name])}")
     print(flush=True)
 
 

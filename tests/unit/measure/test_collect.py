@@ -146,3 +146,11 @@ def test_what_is_expected_comes_from_the_topics() -> None:
 def test_an_unknown_column_is_an_error_that_names_the_known_ones() -> None:
     with pytest.raises(KsqlError, match="no column LATENCY; there are A, B"):
         LatencyTable(("A", "B"), ()).column("LATENCY")
+
+
+def test_ids_that_no_order_holds_are_not_expected() -> None:
+    line = simulate([SimulatedOrder(1)], faults=Faults(unknown={"pizza-done": [77]}))
+
+    expected = expected_of(read_facts(EventsTable(line.events)))
+
+    assert expected["pizza_latency"].done.tolist() == [1]
