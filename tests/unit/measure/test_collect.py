@@ -149,7 +149,7 @@ def test_an_unknown_column_is_an_error_that_names_the_known_ones() -> None:
 
 
 def test_ids_that_no_order_holds_are_not_expected() -> None:
-    line = simulate([SimulatedOrder(1)], faults=Faults(unknown={"pizza-done": [77]}))
+    line = simulate([SimulatedOrder(1)], faults=Faults(unknown_done=[77]))
 
     expected = expected_of(read_facts(EventsTable(line.events)))
 
