@@ -14,7 +14,7 @@ __all__ = ["STACKS", "Endpoints", "LocalStack", "Ports", "Stack", "StackFactory"
 
 
 class StackFactory(Protocol):
-    """Makes a stack for one run; nothing is started yet."""
+    """Makes a stack for one run; nothing is started yet. Raises MissingTool or StackError if it never could be."""
 
     def __call__(
         self, line: LineSettings, *, work_dir: Path, ports: Ports, progress: Callable[[str], None]

@@ -56,7 +56,10 @@ class Stack(Protocol):
         ...
 
     def facts(self) -> Mapping[str, object]:
-        """What an archive should know of this stack (JSON values): versions, settings, restarts per service."""
+        """What an archive should know of this stack (JSON values): versions, settings, restarts per service.
+
+        Never raises, whatever has become of the stack.
+        """
         ...
 
     def down(self) -> None:

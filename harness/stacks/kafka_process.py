@@ -28,8 +28,8 @@ _STARTED = "Kafka Server started"
 class LocalKafka:
     """One broker with its data in ``data_dir``: a context manager that starts and stops it.
 
-    It can be killed and started again on the same data and port. Raises MissingTool without Java 17 or the
-    jars, StackError when a given port is taken or the broker does not start (with its last log lines).
+    It can be killed and started again on the same data and port. Made without Java 17 or the jars, it raises
+    MissingTool; StackError when a given port is taken or the broker does not start (with its last log lines).
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class LocalKafka:
         ``settings`` and ``jvm_options`` come on top of the harness's own. ``data_dir`` is made when missing,
         and formatted when it holds no cluster.
         """
+        self._java, self._jars = find_java(), find_kafka()
         self.data_dir = data_dir
         self.log_file = log_file
         self.port = chosen_port(port, "Kafka", "--kafka-port")
@@ -82,7 +83,7 @@ class LocalKafka:
 
     def begin_start(self) -> None:
         """The first half of ``start``: format if need be, launch, and return."""
-        java, jars = find_java(), find_kafka()
+        java, jars = self._java, self._jars
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         properties = self.data_dir.with_name(self.data_dir.name + ".properties")
@@ -123,8 +124,8 @@ class LocalKafka:
         """What an archive should know: versions, JVM options, and the settings that are not Kafka's defaults."""
         settings = server_properties(self.data_dir, self.port, self._controller_port) | self._settings
         return {
-            "kafka": find_kafka().version,
-            "java": find_java().version,
+            "kafka": self._jars.version,
+            "java": self._java.version,
             "jvm_options": [*JVM_OPTIONS, *self._jvm_options],
             "settings": settings,
         }

@@ -58,7 +58,10 @@ class LocalStack:
         ports: Ports | None = None,
         progress: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        """Takes the ports; raises StackError when a given one is in use, telling by whom."""
+        """Takes the ports and finds what the broker needs; nothing is started or written.
+
+        Raises StackError when a given port is in use, telling by whom; MissingTool without Java or Kafka's jars.
+        """
         wanted = ports or Ports()
         self._line = line
         self._work_dir = work_dir.resolve()

@@ -191,7 +191,7 @@ class Supervisor:
         log_file = self._children[name].service.log_file
         self.stop()
         shown = "".join(f"\n  | {line}" for line in last_lines(log_file))
-        raise StackError(f"{what}; its last log lines:{shown or ' none'}", hint=f"The whole log: {log_file}")
+        raise StackError(f"{what}; its last log lines:{shown or ' none'}", hint=_where_the_log_is(log_file))
 
     # -- watching ------------------------------------------------------------------------------------------
 
@@ -209,13 +209,6 @@ class Supervisor:
         if isinstance(failure, StackError):
             raise failure
         raise StackError(f"watching over the services failed: {failure!r}") from failure
-
-    @property
-    def watchdog_pid(self) -> int:
-        """Process id of the watchdog. Raises StackError when nothing was started yet."""
-        if self._watchdog is None:
-            raise StackError("the watchdog is not running")
-        return self._watchdog.pid
 
     def require_running(self, name: str) -> None:
         """For services whose readiness shows elsewhere than in their log: fail as ``wait_ready`` does if it ended."""
@@ -342,9 +335,8 @@ class Supervisor:
         if delay_s is None:
             how_often = f" after {self.restarts[name]} restarts" if service.restart else ""
             shown = "".join(f"\n  | {line}" for line in last_lines(service.log_file))
-            raise StackError(
-                f"{what}{how_often}; its last log lines:{shown}", hint=f"The whole log: {service.log_file}"
-            )
+            hint = _where_the_log_is(service.log_file)
+            raise StackError(f"{what}{how_often}; its last log lines:{shown}", hint=hint)
         self._changed.wait_for(self._stopping.is_set, delay_s)
         if self._stopping.is_set() or child.expected_to_end or self._children[name] is not child:
             return
@@ -374,6 +366,11 @@ class Supervisor:
             with suppress(BrokenPipeError):
                 guard.stdin.close()
             guard.wait()
+
+
+def _where_the_log_is(log_file: Path) -> str:
+    """Without the folder: the stack's own is temporary, and only the archive knows where the copy lies."""
+    return f"If the run is archived, its folder has the whole log: logs/{log_file.name}"
 
 
 def _describe_exit(code: int) -> str:

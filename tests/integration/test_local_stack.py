@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from harness.errors import StackError
+from harness.errors import MissingTool, StackError
 from harness.line import ALL_TOPICS, ROOT
 from harness.scenario import LineSettings
 from harness.stacks import LocalStack, Ports
@@ -131,6 +131,22 @@ def test_a_taken_port_is_refused_before_anything_is_started(tmp_path: Path) -> N
         with pytest.raises(StackError, match=f"port {taken}, wanted for the order API"):
             LocalStack(LineSettings(), work_dir=tmp_path, ports=Ports(kafka=0, orders=taken, ksqldb=0))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_java_is_told_before_anything_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "no-java"))
+    with pytest.raises(MissingTool, match=r"none at JAVA_HOME \(.*no-java\)"):
+        LocalStack(LineSettings(), work_dir=tmp_path / "work", ports=FREE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stack_tells_its_facts_even_when_java_is_missing_by_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = LocalStack(LineSettings(), work_dir=tmp_path, ports=FREE)
+    before = stack.facts()
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "no-java"))
+    assert stack.facts() == before
 
 
 def test_a_killed_machine_works_again_by_itself_and_is_counted(tmp_path: Path) -> None:

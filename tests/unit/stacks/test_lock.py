@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import LockHeld
+from harness.errors import LockHeld, StackError
 from harness.line import ROOT
 from harness.stacks.lock import run_lock
 
@@ -49,3 +49,28 @@ def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
         holder.wait()
     with run_lock("x", path):
         pass
+
+
+def test_the_lock_file_serves_every_user_whatever_the_umask_of_its_maker(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    umask = os.umask(0o077)
+    try:
+        with run_lock("x", path):
+            assert path.stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(umask)
+
+
+def test_the_permissions_of_a_lock_file_that_lay_there_are_its_owners_business(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    path.chmod(0o660)
+    with run_lock("x", path):
+        assert path.stat().st_mode & 0o777 == 0o660
+
+
+@pytest.mark.parametrize("place", [".", "no-folder/lock"])
+def test_a_lock_file_that_cannot_be_opened_is_an_error_with_a_hint(tmp_path: Path, place: str) -> None:
+    with pytest.raises(StackError, match="cannot be used") as caught, run_lock("x", tmp_path / place):
+        pytest.fail("held without a lock")
+    assert str(tmp_path / place) in caught.value.hint
