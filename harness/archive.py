@@ -8,11 +8,13 @@ tests/fixtures holds one of each.
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,12 +42,23 @@ T = TypeVar("T")
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6,}")
 
 
+class Verdict(BaseModel):
+    """Whether one threshold held. ``value`` is None if the run does not carry the figure."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    threshold: str
+    value: float | None
+    holds: bool
+
+
 class RunRecord(BaseModel):
     """``run.json``: what was run, on what, and how it ended. Fields that a reader does not know are left alone.
 
     ``scenario`` is the resolved scenario as ``Scenario.model_dump(mode="json")`` gives it, ``treatment`` what differs
     between the runs of an experiment, ``environment`` versions and host, ``timings`` seconds per phase, ``verdicts``
-    one entry per threshold, ``marks`` what a reader must know before comparing (``incomplete``, ``overloaded``, ...).
+    one entry per threshold, ``marks`` what a reader must know before comparing (``incomplete``, ``driver_late``, ...).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,7 +72,7 @@ class RunRecord(BaseModel):
     started_at: AwareDatetime
     environment: dict[str, Any] = {}
     timings: dict[str, Any] = {}
-    verdicts: list[dict[str, Any]] = []
+    verdicts: list[Verdict] = []
     marks: list[str] = []
 
 
@@ -181,8 +194,12 @@ class RunWriter:
     def write_logs(self, logs: Mapping[str, Path]) -> None:
         """Copy the services' log files; ones that do not exist are left out."""
         for service, source in logs.items():
-            if source.is_file():
-                shutil.copyfile(source, self.path / "logs" / f"{service}.log")
+            target = self.path / "logs" / f"{service}.log"
+            try:
+                if source.is_file():
+                    shutil.copyfile(source, target)
+            except OSError as error:
+                raise ArchiveError(f"cannot write {target}: {error.strerror or error}") from error
 
     def finish(self, record: RunRecord) -> None:
         """Write ``run.json``: from now on the run is sound. Raises ArchiveError if it is another run's record."""
@@ -195,24 +212,29 @@ class RunWriter:
         self._write(name, lambda file: file.write(text))
 
     def _write_csv(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        partial = self.path / f".{name}.partial"
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
+        def write(file: IO[bytes]) -> None:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+            writer = csv.writer(text, lineterminator="\n")
             writer.writerow(columns)
             writer.writerows(rows)
-        self._appear(partial, name)
+            text.detach()
+
+        self._write(name, write)
 
     def _write(self, name: str, write: Callable[[IO[bytes]], object]) -> None:
-        partial = self.path / f".{name}.partial"
-        with partial.open("wb") as file:
-            write(file)
-        self._appear(partial, name)
-
-    def _appear(self, partial: Path, name: str) -> None:
         """On disk first, then under its name: a power cut leaves no file that is there and empty."""
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(self.path / name)
+        partial = self.path / f".{name}.partial"
+        try:
+            with partial.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path / name)
+        except OSError as error:
+            raise ArchiveError(f"cannot write {self.path / name}: {error.strerror or error}") from error
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 def list_runs(results_dir: Path) -> list[RunInfo]:
@@ -235,7 +257,7 @@ def find_run(results_dir: Path, name: str) -> Path:
 
     Raises ArchiveError if there is none, or several.
     """
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return Path(name)
     runs = list_runs(results_dir)
     known = f"`harness list` shows the runs under {results_dir}."
@@ -259,7 +281,23 @@ def read_run(path: Path) -> ArchivedRun:
     record = _read_record(path)
     summary = _read_json(path / "summary.json") if (path / "summary.json").exists() else None
     ledger = summary.pop("ledger", None) if summary else None
+    _check_summary(path / "summary.json", summary, ledger)
     return ArchivedRun(path, record, summary, ledger)
+
+
+def _check_summary(file: Path, summary: dict[str, Any] | None, ledger: object) -> None:
+    """Raise ArchiveError unless the parts are there that every reader uses."""
+    if summary is None:
+        return
+    parts = {"values": dict, "samples": dict, "details": dict, "notes": list}
+    damaged = [name for name, kind in parts.items() if not isinstance(summary.get(name), kind)]
+    if ledger is not None and not isinstance(ledger, dict):
+        damaged.append("ledger")
+    values = summary.get("values")
+    if isinstance(values, dict) and not all(value is None or type(value) in (int, float) for value in values.values()):
+        damaged.append("values")
+    if damaged:
+        raise ArchiveError(f"{file}: damaged: {', '.join(damaged)}")
 
 
 def _info(folder: Path) -> RunInfo:

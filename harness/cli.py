@@ -1,7 +1,7 @@
 """The ``harness`` command. The only module that prints or exits.
 
-Exit codes: 0 when all went well, those of ``harness.errors`` otherwise, 130 after Ctrl-C and 143 after SIGTERM, when
-what there was has been archived.
+Exit codes: 0 when all went well, those of ``harness.errors`` otherwise, 130 after Ctrl-C, 143 after SIGTERM
+and 129 after SIGHUP, when what there was has been archived.
 """
 
 from __future__ import annotations

@@ -9,12 +9,12 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.archive import RunRecord, RunWriter
+from harness.archive import RunRecord, RunWriter, Verdict
 from harness.environment import NoiseSampler, describe_environment
 from harness.errors import DrainTimeout, HarnessError, KsqlError, LoadError, ThresholdsFailed
 from harness.ksqldb import KsqlClient
@@ -27,13 +27,14 @@ from harness.measure.events import EventsFile
 from harness.measure.facts import Facts, read_facts
 from harness.measure.ledger import Ledger, build_ledger
 from harness.measure.record import read_topics
-from harness.measure.stages import read_stages
+from harness.measure.stages import negative_parts, parts, read_stages
 from harness.measure.summary import Summary, summarise
 from harness.menu import load_menu
 from harness.scenario import Scenario
 from harness.stacks import STACKS, Ports, Stack
+from harness.stacks.leftovers import remove_leftovers
 from harness.stacks.lock import run_lock
-from harness.stacks.signals import signals_as_exceptions
+from harness.stacks.signals import signals_as_exceptions, signals_deferred
 
 KSQL_DIR = ROOT / "ksql"
 RESULTS_DIR = ROOT / "results"
@@ -41,6 +42,10 @@ RESULTS_DIR = ROOT / "results"
 KSQLDB_TIMEOUT_S = 30.0
 COLLECT_TIMEOUT_S = 30.0
 """A ksqlDB server with its default settings needs about 2 s per stage of a table."""
+
+
+WORK_DIR_PREFIX = "pizza-line-"
+"""Of the temporary folders with the broker's data. A harness that is killed leaves its one behind for the next run."""
 
 
 class Watcher(Protocol):
@@ -85,14 +90,14 @@ class RunOutcome:
 def run_scenario(scenario: Scenario, options: RunOptions, watcher: Watcher) -> RunOutcome:
     """Run ``scenario`` once and archive it.
 
-    Raises LockHeld, MissingTool or StackError (a taken port) if nothing was begun. Everything later is in the
-    outcome, Ctrl-C included.
+    Raises LockHeld, MissingTool or StackError (a taken port, an unusable lock file) if nothing was begun, and
+    ArchiveError if the archive cannot be written. Everything else is in the outcome, Ctrl-C included.
     """
-    with (
-        signals_as_exceptions(),
-        run_lock(scenario.name),
-        tempfile.TemporaryDirectory(prefix="pizza-line-") as work_dir,
-    ):
+    with ExitStack() as stay:
+        stay.enter_context(signals_as_exceptions())
+        stay.enter_context(run_lock(scenario.name))
+        remove_leftovers(WORK_DIR_PREFIX, Path(tempfile.gettempdir()))
+        work_dir = stay.enter_context(tempfile.TemporaryDirectory(prefix=WORK_DIR_PREFIX))
         stack = STACKS[options.stack](
             scenario.line, work_dir=Path(work_dir), ports=options.ports, progress=watcher.note
         )
@@ -119,17 +124,25 @@ class _Run:
                 self._measure()
             except (HarnessError, KeyboardInterrupt) as error:
                 failure = error
-                self._marks.append("interrupted" if isinstance(error, KeyboardInterrupt) else "incomplete")
+                self._mark_failure(error)
         summary, ledger, recording_failure = self._record(ended=not isinstance(failure, KeyboardInterrupt))
-        failure = failure or recording_failure
+        failure = failure or recording_failure or self._not_accepted()
         verdicts = self._verdicts(summary)
-        if failure is None:
-            failure = _thresholds_failed(verdicts)
+        failure = failure or _thresholds_failed(verdicts)
+        try:
+            with signals_deferred():
+                record = self._finish(verdicts, noise)
+        except KeyboardInterrupt as error:  # it came while the run was being archived, and waited
+            failure = failure or error
+        return RunOutcome(self._writer.path, record, summary, ledger, failure)
+
+    def _finish(self, verdicts: list[Verdict], noise: NoiseSampler) -> RunRecord:
+        """Stop the stack and make the archive a sound one."""
+        with self._phase("stop", "Stopping the stack"):
+            self._stack.down()
         facts: dict[str, Any] = dict(self._stack.facts())
         if any(facts.get("restarts", {}).values()):
             self._marks.append("services_restarted")
-        with self._phase("stop", "Stopping the stack"):
-            self._stack.down()
         self._writer.write_logs(self._stack.logs())
         record = RunRecord(
             run_id=self._writer.run_id,
@@ -142,7 +155,10 @@ class _Run:
             marks=sorted(set(self._marks)),
         )
         self._writer.finish(record)
-        return RunOutcome(self._writer.path, record, summary, ledger, failure)
+        return record
+
+    def _mark_failure(self, error: BaseException) -> None:
+        self._marks.append("interrupted" if isinstance(error, KeyboardInterrupt) else "incomplete")
 
     def _measure(self) -> None:
         """Everything that needs a whole stack, up to the last order's end."""
@@ -199,10 +215,10 @@ class _Run:
 
     def _record(self, *, ended: bool) -> tuple[Summary | None, Ledger | None, BaseException | None]:
         """Read back and archive what the topics and tables hold by now."""
-        self._writer.write_load(self._sent, [column.name for column in fields(SentOrder)])
-        if not self._reached_topics:
-            return None, None, None
         try:
+            self._writer.write_load(self._sent, [column.name for column in fields(SentOrder)])
+            if not self._reached_topics:
+                return None, None, None
             with self._phase("record", "Recording the topics"):
                 self._writer.write_events(read_topics(self._stack.endpoints.bootstrap_servers))
             events = EventsFile(self._writer.events_path)
@@ -210,11 +226,21 @@ class _Run:
             ledger = build_ledger(facts, ended=ended)
             tables, failure = self._collect(facts)
             with self._phase("analyse", "Working out the figures"):
-                self._writer.write_stages(read_stages(events, facts))
-                summary = summarise(facts, ledger, tables, self._sent, self._scenario.line, load_menu())
+                stages = read_stages(events, facts)
+                self._writer.write_stages(stages)
+                summary = summarise(
+                    facts,
+                    ledger,
+                    tables,
+                    self._sent,
+                    self._scenario.line,
+                    load_menu(),
+                    planned=len(schedule(self._scenario.load)),
+                )
+                summary.details |= {f"negative_{name}": n for name, n in negative_parts(parts(stages)).items()}
             self._writer.write_summary(summary, ledger)
         except (HarnessError, KeyboardInterrupt) as error:
-            self._marks.append("incomplete")
+            self._mark_failure(error)
             return None, None, error
         return summary, ledger, failure
 
@@ -223,7 +249,7 @@ class _Run:
         try:
             with self._phase("collect", "Reading the latency tables"), self._ksqldb() as ksqldb:
                 tables = collect(ksqldb, expected_of(facts), COLLECT_TIMEOUT_S)
-        except KsqlError as error:
+        except (KsqlError, KeyboardInterrupt) as error:
             self._marks.append("tables_incomplete")
             return None, error
         self._writer.write_orders(tables.order_latency)
@@ -236,10 +262,23 @@ class _Run:
             hint="The topics are recorded in events.parquet; ksqlDB's log may say which records it dropped.",
         )
 
-    def _verdicts(self, summary: Summary | None) -> list[dict[str, Any]]:
+    def _not_accepted(self) -> LoadError | None:
+        """Orders that the line never took: the load was not the one that the scenario describes."""
+        refused = [order for order in self._sent if order.outcome != "accepted"]
+        if not refused:
+            return None
+        self._marks.append("orders_not_accepted")
+        first = refused[0]
+        return LoadError(
+            f"{len(refused)} of {len(self._sent)} orders were not accepted; "
+            f"the first: {first.status or 'no answer'} {first.error}",
+            hint="load.csv tells what became of each. The figures are of a smaller load than the scenario describes.",
+        )
+
+    def _verdicts(self, summary: Summary | None) -> list[Verdict]:
         values: Mapping[str, float | None] = summary.values if summary is not None else {}
         return [
-            {"name": name, "threshold": str(limit), "value": values.get(name), "holds": limit.holds(values.get(name))}
+            Verdict(name=name, threshold=str(limit), value=values.get(name), holds=limit.holds(values.get(name)))
             for name, limit in self._scenario.thresholds.items()
         ]
 
@@ -256,8 +295,8 @@ class _Run:
             self._timings[f"{name}_s"] = time.monotonic() - began
 
 
-def _thresholds_failed(verdicts: list[dict[str, Any]]) -> ThresholdsFailed | None:
-    failed = [f"{one['name']} is {one['value']}, not {one['threshold']}" for one in verdicts if not one["holds"]]
+def _thresholds_failed(verdicts: list[Verdict]) -> ThresholdsFailed | None:
+    failed = [f"{one.name} is {one.value}, not {one.threshold}" for one in verdicts if not one.holds]
     if not failed:
         return None
     return ThresholdsFailed(f"{len(failed)} of {len(verdicts)} thresholds do not hold: {'; '.join(failed)}")

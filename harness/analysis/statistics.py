@@ -22,11 +22,21 @@ def needed_for(q: float) -> int:
     return int(np.ceil(1 / (1 - q) - 1e-9))
 
 
-def percentile_or_none(values: Sample, q: float) -> float | None:
-    """The ``q`` quantile (0 < q < 1) of ``values`` in their unit, linearly interpolated; None if too few."""
-    if len(values) < needed_for(q):
+def percentile_or_none(values: Sample, q: float, *, censored: int = 0) -> float | None:
+    """The ``q`` quantile (0 < q < 1) of ``values`` in their unit, linearly interpolated; None if too few.
+
+    ``censored`` more values belong to the sample and lie above all of ``values`` at places unknown (orders without an
+    end, say): a quantile that falls among them is None.
+    """
+    n = len(values) + censored
+    if n < needed_for(q):
         return None
-    return float(np.quantile(np.asarray(values), q))
+    rank = (n - 1) * q
+    below, above = int(np.floor(rank)), int(np.ceil(rank))
+    if above >= len(values):
+        return None
+    lower, upper = (float(value) for value in np.partition(np.asarray(values), (below, above))[[below, above]])
+    return lower + (rank - below) * (upper - lower)
 
 
 def maximum_or_none(values: Sample) -> float | None:

@@ -8,7 +8,7 @@ lost by the same line. A figure that the run does not carry is None, and a note 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,6 +31,10 @@ from harness.measure.ledger import Ledger, count
 from harness.menu import Recipe
 from harness.scenario.model import SUMMARY_NAMES, LineSettings
 
+SATURATED = 0.9
+"""Makespan if all orders had come at once, over the one with their real arrivals, both on the model line: below this
+the arrivals set the pace."""
+
 
 class LoadRow(Protocol):
     """What the driver tells of one order. Times are epoch microseconds."""
@@ -46,6 +50,11 @@ class LoadRow(Protocol):
     @property
     def sent_us(self) -> int | None:
         """None if it was never sent."""
+        ...
+
+    @property
+    def outcome(self) -> str:
+        """``accepted``, ``rejected`` (there is no such order) or ``unknown`` (there may be)."""
         ...
 
     @property
@@ -85,9 +94,16 @@ def summarise(
     sent: Sequence[LoadRow],
     line: LineSettings,
     menu: Sequence[Recipe],
+    *,
+    planned: int,
 ) -> Summary:
-    """The summary of a run. ``tables`` is None if they could not be read: their latencies are not measured then."""
+    """The summary of a run. ``tables`` is None if they could not be read: their latencies are not measured then.
+
+    ``planned`` is how many orders the load has by its schedule; those that were never sent or not accepted count
+    as orders without an end.
+    """
     summary = Summary()
+    _outcomes(summary, sent, planned)
     load = _load_orders(facts, sent)
     if tables is None:
         summary.notes.append("the latency tables could not be read")
@@ -95,7 +111,7 @@ def summarise(
         summary.notes += [f"incomplete: {text}" for text in tables.lacking]
         _latency(summary, "order_latency", *_order_latencies(facts, tables.order_latency, load))
         _latency(summary, "pizza_latency", *_pizza_latencies(facts, tables.pizza_latency, load))
-    _customer_latency(summary, facts, sent, load)
+    _customer_latency(summary, facts, sent, load, planned)
     _line_figures(summary, facts, load, line, menu)
     _send_lag(summary, sent)
     summary.values |= {
@@ -109,6 +125,21 @@ def summarise(
     if doubled:
         summary.notes.append(f"ends may be too late: the tables take the latest of several records on {doubled}")
     return summary
+
+
+def _outcomes(summary: Summary, sent: Sequence[LoadRow], planned: int) -> None:
+    """What became of the load's orders at the order API."""
+    outcomes = [row.outcome for row in sent if row.phase == "load"]
+    counts = {outcome: outcomes.count(outcome) for outcome in ("accepted", "rejected", "unknown")}
+    summary.details |= {"orders_planned": planned, "orders_sent": len(outcomes)}
+    summary.details |= {f"orders_{outcome}": count for outcome, count in counts.items()}
+    for n, what in (
+        (planned - len(outcomes), "were never sent"),
+        (counts["rejected"], "were rejected by the order API: they do not exist"),
+        (counts["unknown"], "got no answer that tells: they may exist or not"),
+    ):
+        if n:
+            summary.notes.append(f"{n} of {planned} orders {what}")
 
 
 def _load_orders(facts: Facts, sent: Sequence[LoadRow]) -> NDArray[np.bool_]:
@@ -125,7 +156,7 @@ def _load_orders(facts: Facts, sent: Sequence[LoadRow]) -> NDArray[np.bool_]:
 def _latency(summary: Summary, name: str, values_ms: NDArray[Any], expected: int) -> None:
     sample = Sample(len(values_ms), max(0, expected - len(values_ms)))
     for figure, q in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99)):
-        summary.values[f"{name}_{figure}_ms"] = percentile_or_none(values_ms, q)
+        summary.values[f"{name}_{figure}_ms"] = percentile_or_none(values_ms, q, censored=sample.censored)
     summary.values[f"{name}_max_ms"] = maximum_or_none(values_ms)
     for figure in ("p50", "p95", "p99", "max"):
         summary.samples[f"{name}_{figure}_ms"] = sample
@@ -154,12 +185,14 @@ def _first_us(facts: Facts, topic: str) -> dict[int, int]:
     return {one: us for one, us in pairs if us != MISSING}
 
 
-def _customer_latency(summary: Summary, facts: Facts, sent: Sequence[LoadRow], load: NDArray[np.bool_]) -> None:
+def _customer_latency(
+    summary: Summary, facts: Facts, sent: Sequence[LoadRow], load: NDArray[np.bool_], planned: int
+) -> None:
     accepted = set(facts.orders.order_ids[load].tolist())
     intended = {row.order_id: row.intended_us for row in sent if row.phase == "load" and row.order_id in accepted}
     done = _first_us(facts, "order-done")
     values = [(done[order] - due) / 1000 for order, due in intended.items() if order in done]
-    _latency(summary, "customer_latency", np.array(values, dtype=np.float64), len(accepted))
+    _latency(summary, "customer_latency", np.array(values, dtype=np.float64), max(planned, len(accepted)))
     unknown = len(accepted) - len(intended)
     if unknown:
         summary.notes.append(f"{unknown} orders were accepted although their answer got lost: no customer latency")
@@ -194,8 +227,20 @@ def _line_figures(
     if pizzas is None:
         summary.notes.append("a recipe is not on the menu or a pizza was never dispatched: no line efficiency")
         return
-    model_us = makespan_us(pizzas, {topic: line.capacity_of(topic) for topic in MACHINE_TOPICS})
+    capacities = {topic: line.capacity_of(topic) for topic in MACHINE_TOPICS}
+    model_us = makespan_us(pizzas, capacities)
+    if model_us == 0:
+        summary.notes.append("the machines do no work: no line efficiency")
+        return
     summary.values["line_efficiency"] = line_efficiency(model_us, measured_us)
+    at_once = replace(pizzas, release_us=np.zeros_like(pizzas.release_us))
+    saturation = makespan_us(at_once, capacities) / model_us
+    summary.details["saturation"] = saturation
+    if saturation < SATURATED:
+        summary.notes.append(
+            f"the line waited for orders part of the time (saturation {saturation:.2f}): "
+            "its efficiency says little about the line"
+        )
     summary.details["model_makespan_s"] = model_us / 1e6
     summary.details["unlimited_makespan_s"] = unlimited_makespan_us(pizzas) / 1e6
 

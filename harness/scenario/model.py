@@ -151,14 +151,14 @@ class ConstantPhase(PhaseBase):
     """The first order is due at the phase's start, each later one ``1 / rate_per_s`` after the one before."""
 
     arrivals: Literal["constant"]
-    rate_per_s: Annotated[_Number, Field(gt=0, le=1_000_000)] = Field(description="orders per second")
+    rate_per_s: Annotated[_Number, Field(ge=0.0001, le=1_000_000)] = Field(description="orders per second")
 
 
 Phase = Annotated[BurstPhase | ConstantPhase, Field(discriminator="arrivals")]
 
 
 class Warmup(Table):
-    """Orders sent at once and finished before the load begins; no figure counts them."""
+    """Orders sent at once and finished before the load begins; latency, throughput and efficiency leave them out."""
 
     orders: tuple[OrderSpec, ...] = Field(default=(), description="the warm-up orders")
 
@@ -176,7 +176,7 @@ class DriverSettings(Table):
         default=10.0, description="an order without an answer by then has an unknown outcome"
     )
     max_send_lag_p99_ms: Annotated[_Number, Field(gt=0, le=60_000)] = Field(
-        default=50.0, description="if orders leave later than this after they were due, the run is invalid"
+        default=50.0, description="if orders leave later than this after they were due, the run is marked driver_late"
     )
 
 

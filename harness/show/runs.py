@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.archive import ArchivedRun, RunInfo, RunRecord
+from harness.archive import ArchivedRun, RunInfo, RunRecord, Verdict
 from harness.load.schedule import schedule, warmup_schedule
 from harness.run import RunOutcome
 from harness.scenario import Scenario
@@ -24,9 +24,11 @@ COUNTS = ("unfinished_orders", "failed_orders", "lost_pizzas", "duplicate_pizzas
 FINDINGS_SHOWN = 20
 
 MARKS = {
-    "driver_late": "orders left later than driver.max_send_lag_p99_ms allows: the load was not what the scenario says",
+    "driver_late": "the p99 of the send lag (below 100 orders: its maximum) exceeds driver.max_send_lag_p99_ms: "
+    "the load was not what the scenario says",
     "incomplete": "the run broke off or orders did not finish",
     "interrupted": "the run was interrupted",
+    "orders_not_accepted": "the order API did not take every order: the load was smaller than the scenario says",
     "services_restarted": "a service died and was restarted during the run",
     "tables_incomplete": "the latency tables lack rows that the topics have",
 }
@@ -85,14 +87,14 @@ def runs_table(runs: Sequence[RunInfo], results_dir: Path) -> RenderableType:
             table.add_row(run.scenario, run.run_id, "", "", "", Text(run.damage, style="red"))
             continue
         record = run.record
-        held = sum(bool(verdict.get("holds")) for verdict in record.verdicts)
+        held = sum(verdict.holds for verdict in record.verdicts)
         table.add_row(
             run.scenario,
             run.run_id,
             f"{record.started_at:%Y-%m-%d %H:%M:%S}",
             str(record.environment.get("stack", {}).get("name", "?")),
             f"{held} of {len(record.verdicts)} hold" if record.verdicts else "none",
-            ", ".join(record.marks),
+            Text(", ".join(record.marks)),
         )
     return table
 
@@ -130,16 +132,24 @@ def _latencies(values: Mapping[str, float | None], samples: Mapping[str, Mapping
 
 def _line_figures(values: Mapping[str, float | None], summary: Mapping[str, Any], ledger: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
+    details = summary["details"]
+    table.add_row(
+        "load",
+        ", ".join(
+            f"{details.get(f'orders_{what}', 0):.0f} {what}"
+            for what in ("planned", "sent", "accepted", "rejected", "unknown")
+        ),
+    )
     table.add_row(
         "orders",
-        f"{ledger['orders_accepted']} accepted, {ledger['orders_started']} started, {ledger['orders_done']} done",
+        f"{ledger['orders_accepted']} accepted, {ledger['orders_started']} started, {ledger['orders_done']} done"
+        " (with the warm-up)",
     )
     table.add_row(
         "pizzas",
         f"{ledger['pizzas_accepted']} accepted, {ledger['pizzas_dispatched']} dispatched, {ledger['pizzas_done']} done",
     )
     table.add_row("", ", ".join(f"{values[name] or 0:.0f} {name.replace('_', ' ')}" for name in COUNTS))
-    details = summary["details"]
     table.add_row(
         "line",
         f"efficiency {_number(values.get('line_efficiency'), 3)}: makespan {_number(values.get('makespan_s'), 2)} s, "
@@ -155,11 +165,11 @@ def _line_figures(values: Mapping[str, float | None], summary: Mapping[str, Any]
     return table
 
 
-def _verdicts(verdicts: Sequence[Mapping[str, Any]]) -> Table:
+def _verdicts(verdicts: Sequence[Verdict]) -> Table:
     table = Table("threshold", "limit", "value", "", box=None, pad_edge=False)
     for verdict in verdicts:
-        holds = Text("holds", style="green") if verdict["holds"] else Text("does not hold", style="bold red")
-        table.add_row(verdict["name"], verdict["threshold"], _number(verdict["value"], 3), holds)
+        holds = Text("holds", style="green") if verdict.holds else Text("does not hold", style="bold red")
+        table.add_row(Text(verdict.name), Text(verdict.threshold), _number(verdict.value, 3), holds)
     return table
 
 

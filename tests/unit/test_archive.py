@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from harness import archive
-from harness.archive import ArchivedRun, RunRecord, RunWriter, find_run, list_runs, read_run
+from harness.archive import ArchivedRun, RunRecord, RunWriter, Verdict, find_run, list_runs, read_run
 from harness.errors import ArchiveError
 from harness.line import ALL_TOPICS
 from harness.measure.collect import LatencyTable
@@ -42,10 +42,14 @@ class Sent:
     intended_us: int
     sent_us: int | None
     order_id: int | None
+    outcome: str
     error: str
 
 
-SENT = [Sent(0, "warmup", 10, 12, 1, ""), Sent(1, "load", 20, None, None, 'refused, "busy"\nfor good')]
+SENT = [
+    Sent(0, "warmup", 10, 12, 1, "accepted", ""),
+    Sent(1, "load", 20, None, None, "unknown", 'refused, "busy"\nfor good'),
+]
 
 
 def record(writer: RunWriter, **more: object) -> RunRecord:
@@ -65,8 +69,14 @@ def write_run(results: Path, *, now: datetime = NOON, scenario: str = "quickstar
         writer.write_load(SENT)
         writer.write_events(line.events.to_batches())
         writer.write_stages(read_stages(events, facts))
-        writer.write_summary(summarise(facts, ledger, None, SENT, LINE, MENU), ledger)
-        writer.finish(record(writer, marks=["incomplete"], verdicts=[{"name": "lost_pizzas", "passed": False}]))
+        writer.write_summary(summarise(facts, ledger, None, SENT, LINE, MENU, planned=len(SENT)), ledger)
+        writer.finish(
+            record(
+                writer,
+                marks=["incomplete"],
+                verdicts=[Verdict(name="lost_pizzas", threshold="<= 0", value=1, holds=False)],
+            )
+        )
     return writer.path
 
 
@@ -99,8 +109,24 @@ def test_everything_that_was_written_is_read_back(written: Path) -> None:
     assert run.orders() == ORDERS
     assert run.pizzas() == PIZZAS
     assert run.load() == [
-        {"index": "0", "phase": "warmup", "intended_us": "10", "sent_us": "12", "order_id": "1", "error": ""},
-        {"index": "1", "phase": "load", "intended_us": "20", "sent_us": "", "order_id": "", "error": SENT[1].error},
+        {
+            "index": "0",
+            "phase": "warmup",
+            "intended_us": "10",
+            "sent_us": "12",
+            "order_id": "1",
+            "outcome": "accepted",
+            "error": "",
+        },
+        {
+            "index": "1",
+            "phase": "load",
+            "intended_us": "20",
+            "sent_us": "",
+            "order_id": "",
+            "outcome": "unknown",
+            "error": SENT[1].error,
+        },
     ]
     assert run.summary is not None
     assert run.summary["values"]["lost_pizzas"] == 1
@@ -282,3 +308,28 @@ def test_format_version_1_stays_readable() -> None:
     facts = read_facts(run.events())
     assert build_ledger(facts).lost == {"oven-machine": ((4, 4),)}
     assert run.stages().to_pylist() == read_stages(run.events(), facts).to_pylist()
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [b'{"values": {}}', b'{"values": {"makespan_s": "x"}, "samples": {}, "details": {}, "notes": []}',
+     b'{"values": {}, "samples": {}, "details": {}, "notes": [], "ledger": 7}'],
+)  # fmt: skip
+def test_a_summary_that_is_json_and_nothing_else_is_damage(tmp_path: Path, summary: bytes) -> None:
+    path = write_run(tmp_path)
+    (path / "summary.json").write_bytes(summary)
+
+    with pytest.raises(ArchiveError, match=r"summary\.json"):
+        read_run(path)
+
+
+def test_a_disk_that_refuses_is_an_error_that_names_the_file_and_leaves_no_half_of_it(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path, "quickstart")
+
+    class FullDisk:
+        def __iter__(self) -> Iterator[pa.RecordBatch]:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(ArchiveError, match=r"events\.parquet: No space left"):
+        writer.write_events(FullDisk())
+    assert [file.name for file in writer.path.iterdir()] == ["logs"]

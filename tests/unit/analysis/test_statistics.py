@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,3 +36,17 @@ def test_the_maximum_is_there_for_any_sample_but_an_empty_one() -> None:
 def test_what_is_no_quantile_is_refused(q: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         needed_for(q)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=100, max_size=150))
+def test_quantiles_are_those_of_numpy(values: list[float]) -> None:
+    for q in (0.5, 0.95, 0.99):
+        assert percentile_or_none(values, q) == pytest.approx(float(np.quantile(values, q)), abs=1e-6)
+
+
+def test_a_quantile_among_values_without_an_end_is_not_known() -> None:
+    values = list(range(19))
+    assert percentile_or_none(values, 0.5, censored=1) == 9.5
+    assert percentile_or_none(values, 0.95, censored=1) is None
+    assert percentile_or_none([], 0.5, censored=50) is None

@@ -23,6 +23,7 @@ class Sent:
     intended_us: int
     sent_us: int | None
     order_id: int | None
+    outcome: str = "accepted"
 
 
 def tables_of(line: SimulatedLine, facts: Facts) -> Collected:
@@ -62,11 +63,14 @@ def summary_of(
     transport_us: int = 0,
     faults: Faults | None = None,
     with_tables: bool = True,
+    planned: int | None = None,
 ) -> tuple[Summary, SimulatedLine]:
     simulated = simulate(orders, line=line, transport_us=transport_us, faults=faults)
     facts = read_facts(EventsTable(simulated.events))
     tables = tables_of(simulated, facts) if with_tables else None
-    return summarise(facts, build_ledger(facts), tables, sent, line, MENU), simulated
+    if planned is None:
+        planned = sum(order.phase == "load" for order in sent)
+    return summarise(facts, build_ledger(facts), tables, sent, line, MENU, planned=planned), simulated
 
 
 def sent_on_time(n: int, *, warmup: int = 0, every_us: int = 0) -> list[Sent]:
@@ -201,3 +205,29 @@ def test_a_load_that_never_started_has_no_figures_and_says_so() -> None:
     assert summary.values["throughput_pizzas_per_s"] is None
     assert summary.values["lost_pizzas"] == 2
     assert "no order of the load was started" in summary.notes
+
+
+def test_orders_that_were_not_accepted_or_never_sent_count_as_orders_without_an_end() -> None:
+    sent = [
+        *sent_on_time(2),
+        Sent("load", START_US, START_US, None, "rejected"),
+        Sent("load", START_US, START_US, None, "unknown"),
+    ]
+
+    summary, _ = summary_of([SimulatedOrder(1), SimulatedOrder(1)], sent, planned=5)
+
+    assert (summary.samples["customer_latency_max_ms"].n, summary.samples["customer_latency_max_ms"].censored) == (2, 3)
+    assert summary.details["orders_planned"] == 5
+    assert (summary.details["orders_rejected"], summary.details["orders_unknown"]) == (1, 1)
+    assert summary.values["customer_latency_p50_ms"] is None, "the third of five has no end"
+    assert {note.split(" orders ")[1].split(" ")[0] for note in summary.notes if " of 5 orders " in note} == {
+        "were",
+        "got",
+    }
+
+
+def test_a_line_without_work_has_no_efficiency() -> None:
+    summary, _ = summary_of([SimulatedOrder(3)], sent_on_time(1), line=LineSettings(time_scale=0.0), transport_us=500)
+
+    assert summary.values["line_efficiency"] is None
+    assert any("no work" in note for note in summary.notes)
