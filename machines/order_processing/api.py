@@ -27,7 +27,7 @@ class OrderApi:
     def __init__(self, service: OrderProcessing, max_backlog_pizzas: int) -> None:
         self._service = service
         self._max_backlog = max_backlog_pizzas
-        self._under_way: dict[str, asyncio.Future[Accepted]] = {}
+        self._under_way: dict[str, asyncio.Future[Accepted]] = {}  # by key; the service knows the acknowledged ones
 
     def application(self) -> web.Application:
         app = web.Application()
@@ -64,7 +64,6 @@ class OrderApi:
         answer = self._service.first_answer(key)
         if answer is None:
             return self._under_way.get(key)
-        self._under_way.pop(key, None)
         future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         future.set_result(answer)
         return future
@@ -74,12 +73,16 @@ class OrderApi:
         accepting: asyncio.Future[Accepted] = loop.create_future()
 
         def on_ack(offset: int, _: int) -> None:
-            if not loop.is_closed():
+            try:
                 loop.call_soon_threadsafe(accepting.set_result, (offset + 1, size))
+            except RuntimeError:
+                if not loop.is_closed():  # closed: the service stops, and nobody waits for the answer any more
+                    raise
 
         self._service.accept(size, recipe, key, on_ack)
         if key is not None:
             self._under_way[key] = accepting
+            accepting.add_done_callback(lambda _: self._under_way.pop(key, None))
         return accepting
 
     async def get_order(self, request: web.Request) -> web.Response:

@@ -68,6 +68,8 @@ class OrderProcessing:
                 self._accepted[offset + 1] = size
             else:
                 self._unread_pizzas -= size
+            if key is not None:
+                self._by_key.setdefault(key, (offset + 1, size))
             on_ack(offset, at_us)
 
         with self._link.lock:
@@ -75,7 +77,7 @@ class OrderProcessing:
             self._unread_pizzas += size
 
     def first_answer(self, key: str) -> tuple[int, int] | None:
-        """(order id, size) of the order that an earlier request with this key made. Takes the lock."""
+        """(order id, size) of the order with this key, from its acknowledgement on. Takes the lock."""
         with self._link.lock:
             return self._by_key.get(key)
 

@@ -10,11 +10,9 @@ import signal
 import sys
 from collections.abc import Callable
 
-from machines.runtime.kafka import Link
+from machines.runtime.kafka import STOP_SIGNALS, Link, Stopped
 from machines.runtime.logs import Log
 from machines.runtime.settings import Settings, SettingsError, read_settings
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 Main = Callable[[Settings, Link, Log], None]
 
@@ -29,16 +27,20 @@ def settings_or_exit(log: Log) -> Settings:
 
 
 def serve(name: str, main: Main) -> None:
-    """Run ``main`` until it returns, which it does when a stop signal came; then exit.
+    """Run ``main`` until it returns or raises Stopped, which it does when a stop signal came; then end the process.
 
-    Stop signals are blocked in every thread: ``main`` takes them with ``wait_for_stop`` or lets an event loop do it.
+    Stop signals are blocked in every thread: while ``main`` starts, the link looks whether one is pending; once it
+    is ready, it takes them with ``wait_for_stop``.
     """
     log = Log(name)
     settings = settings_or_exit(log)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    log.info("starting")
     link = Link(settings.bootstrap_servers, name, log)
     try:
         main(settings, link, log)
+    except Stopped:
+        pass
     except Exception as error:  # noqa: BLE001 - whatever it is, the process must end and say it
         link.failure = link.failure or f"{type(error).__name__}: {error}"
     if link.failure is not None:
@@ -46,6 +48,7 @@ def serve(name: str, main: Main) -> None:
         os._exit(1)  # what was not acknowledged is read back by the next process
     link.close()
     log.info("stopped")
+    os._exit(0)  # a clean-up of the client library could wait for a broker that is silent
 
 
 def wait_for_stop() -> None:

@@ -12,7 +12,19 @@ FOLDER = Path(__file__).resolve().parents[2] / "machines" / "contract"
 Json = Any
 """A JSON value as ``json.loads`` gives it."""
 
-_CASE_KEYS = {"name", "rules", "services", "except", "environment", "topics", "given", "steps", "refused", "once"}
+_CASE_KEYS = {
+    "name",
+    "rules",
+    "services",
+    "except",
+    "environment",
+    "topics",
+    "given",
+    "steps",
+    "refused",
+    "interrupted",
+    "once",
+}
 _STEP_KEYS = {
     "why",
     "send",
@@ -70,6 +82,7 @@ class Case:
     given: list[Json]
     steps: list[Json]
     refused: list[Json]
+    interrupted: list[Json]
     once: list[Json]
 
 
@@ -103,6 +116,7 @@ def read_case(stem: str, data: dict[str, Json], line: Line) -> list[Case]:
             given=filled.get("given", []),
             steps=filled.get("steps", []),
             refused=filled.get("refused", []),
+            interrupted=filled.get("interrupted", []),
             once=filled.get("once", []),
         )
         _check(case, line)
@@ -136,8 +150,10 @@ def _fill(value: Json, placeholders: dict[str, str]) -> Json:
 
 def _check(case: Case, line: Line) -> None:
     """Misspelt keys and topics in a case must not make it pass."""
-    if sum(map(bool, (case.steps, case.refused, case.once))) != 1:
-        raise CaseError("a case has either steps, or refused, or once")
+    if sum(map(bool, (case.steps, case.refused, case.interrupted, case.once))) != 1:
+        raise CaseError("a case has either steps, or refused, or interrupted, or once")
+    for start in case.interrupted:
+        _known(start, {"environment"}, "an interrupted start")
     records = list(case.given)
     for step in case.steps:
         _known(step, _STEP_KEYS, "a step")

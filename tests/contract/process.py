@@ -15,7 +15,8 @@ from harness.waiting import wait_until
 from tests.contract.case import Json
 
 START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 4.0
+"""What the protocol allows between SIGTERM and the end."""
 
 
 class ServiceProcess:
@@ -47,16 +48,21 @@ class ServiceProcess:
 
     def wait_ready(self) -> None:
         """Return when it has logged ``subscribed`` and then ``ready``; AssertionError if it ends instead."""
-        wait_until(self._is_ready, START_TIMEOUT_S, "the event 'ready'", interval_s=0.01)
+        self.wait_event("ready")
         events = self.events()
         assert "subscribed" in events[: events.index("ready")], f"'subscribed' must come before 'ready': {events}"
 
-    def _is_ready(self) -> bool:
-        ended = self._process.poll() is not None
-        if "ready" in self.events():
-            return True
-        assert not ended, f"it ended with exit code {self._process.returncode} before it was ready"
-        return False
+    def wait_event(self, event: str) -> None:
+        """Return when it has logged ``event``; AssertionError if it ends instead."""
+
+        def is_logged() -> bool:
+            ended = self._process.poll() is not None
+            if event in self.events():
+                return True
+            assert not ended, f"it ended with exit code {self._process.returncode} before it was {event}"
+            return False
+
+        wait_until(is_logged, START_TIMEOUT_S, f"the event {event!r}", interval_s=0.01)
 
     def wait_exit(self, timeout_s: float) -> int:
         """Its exit code, once it has ended by itself."""
@@ -67,7 +73,7 @@ class ServiceProcess:
         assert code is None, f"it ended with exit code {code}"
 
     def stop(self) -> None:
-        """SIGTERM: it must end with exit code 0."""
+        """SIGTERM: it must end in time and with exit code 0."""
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(STOP_TIMEOUT_S)
         assert code == 0, f"exit code {code} after SIGTERM, not 0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from collections import Counter
@@ -32,6 +33,8 @@ def play(case: Case, line: Line, broker: Broker, command: list[str], folder: Pat
     broker.reset(case.topics)
     if case.refused:
         _play_refused(case, broker, command, folder)
+    elif case.interrupted:
+        _play_interrupted(case, broker, command, folder)
     elif case.once:
         _play_once(case, broker, command, folder)
     else:
@@ -55,6 +58,19 @@ def _play_refused(case: Case, broker: Broker, command: list[str], folder: Path) 
             last = process.log()[-1]
             for word in start["names"]:
                 assert word in str(last), f"the last log line does not name {word}\n{what}"
+
+
+def _play_interrupted(case: Case, broker: Broker, command: list[str], folder: Path) -> None:
+    """Starts that cannot succeed, one after the other, each stopped while it waits."""
+    with socket.create_server((HOST, 0)) as silent:
+        for index, start in enumerate(case.interrupted):
+            environment = {"BOOTSTRAP_SERVERS": broker.bootstrap_servers, **_settings(start["environment"])}
+            if environment["BOOTSTRAP_SERVERS"] == "$silent":
+                environment["BOOTSTRAP_SERVERS"] = f"{HOST}:{silent.getsockname()[1]}"
+            with ServiceProcess(command, environment, folder / f"{index}.log") as process:
+                process.wait_event("starting")
+                process.stop()
+                assert "subscribed" not in process.events(), f"{start['environment']}: it did not wait"
 
 
 def _play_once(case: Case, broker: Broker, command: list[str], folder: Path) -> None:

@@ -26,7 +26,7 @@ def test_every_machine_is_held_to_every_kind_of_case() -> None:
         served.setdefault(case.service, set()).add(case.id.partition("[")[0])
     for machine in LINE.machines:
         last = machine == "packaging-machine"
-        common = {f"{machine}-does", "broken-records", "refused-starts"}
+        common = {f"{machine}-does", "broken-records", "refused-starts", "interrupted-starts"}
         assert common | ({"recovery-of-packaging"} if last else {"capacity", "recovery"}) <= served[machine]
     assert set(served) == {*LINE.machines, "order-processing", "kafka-initializer"}
 
@@ -51,6 +51,7 @@ def test_every_case_says_which_sections_of_the_protocol_it_holds() -> None:
         {"steps": [{"expect": {"$next": [{"pizzaId": 1}]}}]},
         {"steps": [{"http": [{"method": "GET", "path": "/", "state": 200}]}]},
         {"refused": [{"environment": {}, "names": []}]},
+        {"steps": [], "interrupted": [{"enviroment": {}}]},
     ],
 )
 def test_a_misspelt_case_is_refused(slip: dict[str, Any]) -> None:
