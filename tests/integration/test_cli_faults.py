@@ -206,7 +206,7 @@ def test_thresholds_that_do_not_hold_are_named_and_decide_the_exit_code(command:
     assert "does not hold" in out
     record, summary = command.archived()
     assert record.marks == []
-    assert [verdict["holds"] for verdict in record.verdicts] == [False, True]
+    assert [verdict.holds for verdict in record.verdicts] == [False, True]
     assert summary["ledger"]["orders_done"] == 3
     assert command.left() == {}
 
