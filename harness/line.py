@@ -50,8 +50,3 @@ DONE_TOPICS: tuple[str, ...] = tuple(machine.done_topic for machine in MACHINES)
 ORDER_TOPICS: tuple[str, ...] = ("order-stack", "order-processing", "order-done", "pizza-done")
 DEAD_LETTER = "dead-letter"
 ALL_TOPICS: tuple[str, ...] = (*MACHINE_TOPICS, *DONE_TOPICS, *ORDER_TOPICS, DEAD_LETTER)
-
-
-def route(frozen: bool) -> tuple[str, ...]:
-    """The machine topics that a pizza visits: nine if it is frozen, else eight."""
-    return tuple(topic for topic in MACHINE_TOPICS if frozen or topic != "freezer-machine")

@@ -22,7 +22,7 @@ from harness.line import ROOT
 from harness.load.driver import OrderPhase, SentOrder, drive, send_lag
 from harness.load.schedule import PlannedOrder, schedule, warmup_schedule
 from harness.measure.collect import Collected, collect, expected_of
-from harness.measure.drain import Drain, DrainProgress, DrainResult
+from harness.measure.drain import Drain, DrainProgress
 from harness.measure.events import EventsFile
 from harness.measure.facts import Facts, read_facts
 from harness.measure.ledger import Ledger, build_ledger
@@ -115,7 +115,6 @@ class _Run:
         self._timings: dict[str, float] = {}
         self._marks: list[str] = []
         self._reached_topics = False
-        self._drained: DrainResult | None = None
 
     def whole(self) -> RunOutcome:
         failure: BaseException | None = None
@@ -205,7 +204,6 @@ class _Run:
 
         expected = [order.order_id for order in self._sent if order.order_id is not None]
         result = drain.wait(self._scenario.drain.timeout_s, report, expected_orders=expected, check=self._stack.check)
-        self._drained = result
         if not result.complete:
             unfinished = [*result.open_orders, *result.unseen_orders]
             raise DrainTimeout(

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Mapping
 
 from harness.analysis.line_model import NEVER, Pizzas
-from harness.line import MACHINE_TOPICS, route
+from harness.line import MACHINE_TOPICS
+from tests.routes import route
 
 DISPATCHER = "order-processing"
 

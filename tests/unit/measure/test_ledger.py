@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.line import MACHINE_TOPICS, route
+from harness.line import MACHINE_TOPICS
 from harness.measure.events import EVENTS_SCHEMA, EventsTable
 from harness.measure.facts import DeadLetter, read_facts
 from harness.measure.ledger import Ledger, as_ranges, build_ledger, count
+from tests.routes import route
 from tests.simulated_line import MENU, Faults, SimulatedOrder, simulate
 
 ORDERS = [SimulatedOrder(3), SimulatedOrder(5), SimulatedOrder(2, ("salami",), accepted_us=9_000)]
